@@ -1,0 +1,467 @@
+//! The one decision: fresh, else refresh, else sign in, else no. `get` reads from top to bottom
+//! as the road of one request; `store` and `erase` stand below it.
+
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
+use crate::model::{
+    Caller, Credential, Form, Key, Outcome, Place, Presented, Record, Request, Resource, Session,
+    Static, Verb,
+};
+use crate::oauth::{Failure, Oauth, Options};
+use crate::profile::{self, Flow, Profile, Profiles};
+use crate::ui::Ui;
+use crate::vault::{Pen, Setbacks, Vault, Want};
+
+/// Seconds for which a host that rejected everything, or a person who said no, is left alone.
+pub const COOLDOWN: u64 = 300;
+
+/// How long somebody else's renewal, or sign-in, is waited for.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+/// Everything that a request can touch.
+pub struct World<'a> {
+    pub profiles: &'a Profiles,
+    pub vault: Vault<'a>,
+    pub oauth: Oauth<'a>,
+    pub ui: &'a Ui<'a>,
+    pub clock: &'a dyn Clock,
+    pub environment: &'a Environment,
+}
+
+/// Answers one request.
+#[must_use]
+pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
+    let outcome = match request.verb {
+        Verb::Get => get(request, world),
+        Verb::Store => store(request, world).map(|()| Outcome::Done),
+        Verb::Erase => erase(request, world).map(|()| Outcome::Done),
+    };
+    outcome.unwrap_or_else(Outcome::Failed)
+}
+
+fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
+    let Request { resource, .. } = request;
+    let Some(profile) = world.profiles.find(resource) else {
+        return unknown_host(request, world);
+    };
+    world.ui.log(|| format!("{resource} belongs to profile {}", profile.name));
+    if let Some(credential) = profile.environment_token(resource, world.environment) {
+        return found(credential);
+    }
+    let want =
+        Want { place: profile.place(), account: profile.asked_account(resource), path: None };
+    let now = world.clock.now();
+    // The hot path: no lock, no network.
+    if let Some(session) = own(world.vault.peek(&want)?, profile)
+        && session.fresh(now, profile.refresh_margin)
+        && !is_rejected(request, &session)
+        && let Some(access) = &session.tokens.access
+    {
+        let mut credential = profile.credential(&session, access);
+        // Without a refresh token the next answer would be a sign-in.
+        credential.renewable |= world.ui.could_ask(request.caller);
+        return found(credential);
+    }
+    if let Some(credential) = handed_over(request, world)? {
+        return found(credential);
+    }
+    renew(&Road { request, profile, world, want })
+}
+
+/// A request on its way from a miss to a new token.
+struct Road<'a> {
+    request: &'a Request,
+    profile: &'a Profile,
+    world: &'a World<'a>,
+    want: Want<'a>,
+}
+
+fn renew(road: &Road<'_>) -> Result<Outcome> {
+    let Road { request, profile, world, want } = road;
+    let person = world.ui.person(request.caller);
+    let patience = if person { PATIENCE + Options::default().timeout } else { PATIENCE };
+    let waiting = || {
+        if person {
+            world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
+        }
+    };
+    let (held, pen) = world.vault.enter(want, patience, &waiting)?;
+    let now = world.clock.now();
+    let mut held = own(held, profile);
+    let mut setbacks = current(pen.setbacks(), now);
+    if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session)) {
+        setbacks = reject(session, setbacks, &pen, now)?;
+    }
+    // Another process was faster.
+    if let Some(session) =
+        held.as_ref().filter(|session| session.fresh(now, profile.refresh_margin))
+        && let Some(access) = &session.tokens.access
+    {
+        return found(profile.credential(session, access));
+    }
+    // One rejection is a dead token, and renewed away. A second one means that renewing does not
+    // help, and a third that signing in does not either.
+    if setbacks.rejections <= 1
+        && let Some(session) = held
+        && let Some(outcome) = refresh(road, &pen, session)?
+    {
+        return Ok(outcome);
+    }
+    if setbacks.rejections > 2 {
+        let what = format!("{} keeps rejecting new tokens", profile.home());
+        return Ok(Outcome::NotFound(
+            Error::new(Kind::Rejected, what).hint("check what the account may do there"),
+        ));
+    }
+    if cools_down(setbacks.refused, now) {
+        let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
+        return Ok(Outcome::NotFound(not_signed_in(&what, profile, request)));
+    }
+    if !person || profile.flow == Some(Flow::None) {
+        let what = format!("not signed in to {}", profile.home());
+        return Ok(Outcome::NotFound(not_signed_in(&what, profile, request)));
+    }
+    let options = Options {
+        flow: world.profiles.flow.unwrap_or_default(),
+        account: want.account.map(str::to_owned),
+        ..Options::default()
+    };
+    let session = sign_in(profile, &options, &pen, setbacks, world)?;
+    match &session.tokens.access {
+        Some(access) => found(profile.credential(&session, access)),
+        None => Ok(Outcome::NotMine),
+    }
+}
+
+/// Renews a session whose lock is held. `None`: it cannot be renewed any more.
+fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Option<Outcome>> {
+    let Road { profile, world, .. } = road;
+    match renew_session(profile, world, pen, &mut session) {
+        Ok(()) => match &session.tokens.access {
+            Some(access) => found(profile.credential(&session, access)).map(Some),
+            None => Ok(None),
+        },
+        Err(Failure::GrantDead) => {
+            world.ui.log(|| format!("the grant of {} is dead", session.key.text()));
+            pen.remove()?;
+            Ok(None)
+        }
+        Err(Failure::Transient(error)) => match &session.tokens.access {
+            // It lives a little longer than the margin: good enough for a server that is away.
+            Some(access) if session.fresh(world.clock.now(), 0) => {
+                found(profile.credential(&session, access)).map(Some)
+            }
+            _ => Err(error),
+        },
+        Err(Failure::Other(error)) => Err(match error.hint {
+            Some(_) => error,
+            None => error.hint(login_command(profile)),
+        }),
+        Err(Failure::Denied | Failure::Expired) => Ok(None),
+    }
+}
+
+/// Trades the refresh token and keeps what comes before anybody sees it.
+///
+/// # Errors
+/// `GrantDead` where there is no refresh token or the server ends the grant; nothing is removed.
+pub fn renew_session(
+    profile: &Profile,
+    world: &World<'_>,
+    pen: &Pen<'_>,
+    session: &mut Session,
+) -> std::result::Result<(), Failure> {
+    let Some(refresh) = session.tokens.refresh.clone() else { return Err(Failure::GrantDead) };
+    // A refresh token is spent only where its successor can be kept.
+    pen.probe().map_err(Failure::Other)?;
+    let client_id = session.key.client_id.clone();
+    let tokens = match world.oauth.refresh(profile, &client_id, &refresh) {
+        Err(Failure::GrantDead) => {
+            // Another machine or program may have rotated it in a store that we share.
+            let again = world.vault.peek(&Want {
+                place: session.key.place.clone(),
+                account: Some(&session.key.account),
+                path: None,
+            });
+            let newer = own(again.map_err(Failure::Other)?, profile)
+                .and_then(|newer| newer.tokens.refresh)
+                .filter(|newer| *newer != refresh);
+            match newer {
+                Some(newer) => world.oauth.refresh(profile, &client_id, &newer),
+                None => Err(Failure::GrantDead),
+            }
+        }
+        answer => answer,
+    }?;
+    session.renew(tokens, world.clock.now());
+    if let Err(error) = pen.save_session(session) {
+        // The caller can still be served; the next one will have to sign in.
+        world.ui.warn(&format!("the renewed session could not be kept: {}", error.what));
+    }
+    Ok(())
+}
+
+/// Signs the person in and keeps the session; a no is remembered for a while.
+///
+/// # Errors
+/// `Refused` when the person says no or does not answer, else what the sign-in says.
+pub fn sign_in(
+    profile: &Profile,
+    options: &Options,
+    pen: &Pen<'_>,
+    setbacks: Setbacks,
+    world: &World<'_>,
+) -> Result<Session> {
+    let now = world.clock.now();
+    let home = profile.home();
+    let signed_in = world.oauth.sign_in(profile, options).map_err(|failure| {
+        let refused = |what: String| {
+            pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
+            Error::new(Kind::Refused, what).hint(login_command(profile))
+        };
+        match failure {
+            Failure::Denied => refused(format!("the sign-in to {home} was refused")),
+            Failure::Expired => refused(format!("nobody signed in to {home} in time")),
+            Failure::GrantDead => refused(format!("{home} did not accept the sign-in")),
+            Failure::Transient(error) => error,
+            Failure::Other(error) => {
+                // A configuration that is mended is worth a try at once.
+                if error.kind == Kind::Rejected {
+                    pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
+                }
+                error
+            }
+        }
+    })?;
+    let account = account_of(&signed_in.account, options, world.ui);
+    let session = Session {
+        key: profile.key(&account),
+        authority: profile.authority(),
+        tokens: signed_in.tokens,
+        signed_in: now,
+        renewed: world.clock.now(),
+        former: Vec::new(),
+    };
+    pen.save_session(&session)?;
+    if setbacks != Setbacks::default() {
+        pen.note(Setbacks { refused: 0, ..setbacks });
+    }
+    Ok(session)
+}
+
+/// The name under which a session is kept: the one that was asked for, so that the same request
+/// finds it again, else the provider's.
+fn account_of(told: &Option<String>, options: &Options, ui: &Ui<'_>) -> String {
+    match (&options.account, told) {
+        (Some(asked), Some(told)) if asked != told => {
+            ui.warn(&format!("asked for {asked}, but {told} signed in; kept as {asked}"));
+            asked.clone()
+        }
+        (Some(asked), _) => asked.clone(),
+        (None, told) => told.clone().unwrap_or_default(),
+    }
+}
+
+/// Hosts without a profile are never asked about: only what was handed over for this very origin
+/// is given back.
+fn unknown_host(request: &Request, world: &World<'_>) -> Result<Outcome> {
+    let resource = &request.resource;
+    if let Some(credential) = profile::environment_token(resource, world.environment) {
+        return found(credential);
+    }
+    Ok(handed_over(request, world)?
+        .map_or(Outcome::NotMine, |credential| Outcome::Found(Box::new(credential))))
+}
+
+fn handed_over(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
+    let resource = &request.resource;
+    let Some(Record::Static(entry)) = world.vault.peek(&want_static(resource))? else {
+        return Ok(None);
+    };
+    let Static { key, secret, authtype, expires, refresh, stored: _ } = entry;
+    let expired = expires.is_some_and(|expires| expires <= world.clock.now());
+    // git drops the expired secret and hands the refresh token to the generator that left it.
+    if expired && (refresh.is_none() || request.caller != Caller::Git) {
+        let what = format!("the credential that was stored for {resource} has expired");
+        world.ui.log(|| what);
+        return Ok(None);
+    }
+    Ok(Some(Credential {
+        username: key.account,
+        secret,
+        form: authtype.map_or(Form::Password, Form::Encoded),
+        expires,
+        proof: None,
+        renewable: false,
+        refresh,
+    }))
+}
+
+fn want_static(resource: &Resource) -> Want<'_> {
+    Want {
+        place: Place::Origin(resource.origin()),
+        account: resource.account.as_deref(),
+        path: resource.path.as_deref(),
+    }
+}
+
+/// A session of this profile. One that another issuer gave is not: its tokens are for others.
+fn own(record: Option<Record>, profile: &Profile) -> Option<Session> {
+    match record? {
+        Record::Session(session) if session.authority == profile.authority() => Some(session),
+        _ => None,
+    }
+}
+
+/// Whether the caller comes back because its host rejected this session's token.
+fn is_rejected(request: &Request, session: &Session) -> bool {
+    let (Some(proof), Some(access)) = (&request.proof, &session.tokens.access) else {
+        return false;
+    };
+    proof.key == session.key.digest() && proof.token == access.fingerprint()
+}
+
+/// Forgets an access token that the host rejected, and counts.
+fn reject(session: &mut Session, setbacks: Setbacks, pen: &Pen<'_>, now: u64) -> Result<Setbacks> {
+    session.forget_access();
+    pen.save_session(session)?;
+    let counted = Setbacks { rejections: setbacks.rejections + 1, rejected: now, ..setbacks };
+    pen.note(counted);
+    Ok(counted)
+}
+
+/// Setbacks that still count.
+fn current(setbacks: Setbacks, now: u64) -> Setbacks {
+    if cools_down(setbacks.rejected, now) {
+        setbacks
+    } else {
+        Setbacks { rejections: 0, rejected: 0, ..setbacks }
+    }
+}
+
+fn cools_down(since: u64, now: u64) -> bool {
+    // From the future: the clock was set back, and nobody is to wait for that.
+    since != 0 && since <= now && now - since < COOLDOWN
+}
+
+/// Takes what a tool hands over. What we gave it ourselves is no news.
+fn store(request: &Request, world: &World<'_>) -> Result<()> {
+    let Some(presented) = &request.presented else { return Ok(()) };
+    let now = world.clock.now();
+    if presented.expires.is_some_and(|expires| expires <= now) && presented.refresh.is_none() {
+        return Ok(());
+    }
+    if let Some(proof) = &request.proof
+        && proof.token == presented.token.fingerprint()
+    {
+        world.vault.forgive(&proof.place);
+        return Ok(());
+    }
+    if presented.ephemeral {
+        return Ok(());
+    }
+    let resource = &request.resource;
+    if let Some(profile) = world.profiles.find(resource) {
+        let from_environment = profile.environment_token(resource, world.environment);
+        if from_environment.is_some_and(|ours| ours.secret == presented.token) {
+            return Ok(());
+        }
+        let all = Want { place: profile.place(), account: None, path: None };
+        for record in world.vault.matching(&all)? {
+            if let Record::Session(session) = record
+                && session.knows(&presented.token)
+            {
+                world.vault.forgive(&session.key.place.digest());
+                return Ok(());
+            }
+        }
+    }
+    if profile::environment_token(resource, world.environment)
+        .is_some_and(|ours| ours.secret == presented.token)
+    {
+        return Ok(());
+    }
+    keep(resource, presented, world)
+}
+
+fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<()> {
+    let entry = Static {
+        key: Key {
+            place: Place::Origin(resource.origin()),
+            client_id: String::new(),
+            account: resource.account.clone().unwrap_or_default(),
+            path: resource.path.clone(),
+        },
+        secret: presented.secret.clone(),
+        authtype: presented.authtype.clone(),
+        expires: presented.expires,
+        refresh: presented.refresh.clone(),
+        stored: world.clock.now(),
+    };
+    let want = Want {
+        place: entry.key.place.clone(),
+        account: Some(&entry.key.account),
+        path: entry.key.path.as_deref(),
+    };
+    let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
+    let same = world.vault.matching(&want)?.into_iter().any(|record| match record {
+        Record::Static(held) => {
+            held.key == entry.key
+                && held.secret == entry.secret
+                && held.authtype == entry.authtype
+                && held.expires == entry.expires
+                && held.refresh == entry.refresh
+        }
+        Record::Session(_) => false,
+    });
+    if same { Ok(()) } else { pen.save_static(&entry) }
+}
+
+/// Forgets what a host rejected, and nothing else: of a session only the access token, and only
+/// if it is still the one that was rejected.
+fn erase(request: &Request, world: &World<'_>) -> Result<()> {
+    let resource = &request.resource;
+    let now = world.clock.now();
+    let presented = request.presented.as_ref();
+    if let Some(profile) = world.profiles.find(resource) {
+        let account = profile.asked_account(resource);
+        let want = Want { place: profile.place(), account, path: None };
+        for record in world.vault.matching(&want)? {
+            let key = record.key().clone();
+            let pen = world.vault.pen(&key, PATIENCE, &|| ())?;
+            let exactly = Want { account: Some(&key.account), ..want.clone() };
+            let Some(Record::Session(mut session)) = world.vault.peek(&exactly)? else { continue };
+            let meant = presented.is_none_or(|presented| session.holds(&presented.token));
+            if meant && session.tokens.access.is_some() {
+                reject(&mut session, current(pen.setbacks(), now), &pen, now)?;
+            }
+        }
+    }
+    for record in world.vault.matching(&want_static(resource))? {
+        let Record::Static(entry) = record else { continue };
+        let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
+        if presented.is_none_or(|presented| presented.secret == entry.secret) {
+            pen.remove()?;
+        }
+    }
+    Ok(())
+}
+
+fn found(credential: Credential) -> Result<Outcome> {
+    Ok(Outcome::Found(Box::new(credential)))
+}
+
+fn not_signed_in(what: &str, profile: &Profile, request: &Request) -> Error {
+    let account = profile.asked_account(&request.resource);
+    let account = account.map_or_else(String::new, |account| format!(" --account {account}"));
+    Error::new(Kind::NotSignedIn, what).hint(format!("{}{account}", login_command(profile)))
+}
+
+/// The command that mends most things.
+#[must_use]
+pub fn login_command(profile: &Profile) -> String {
+    format!("valetkey login {}", profile.home())
+}

@@ -1,0 +1,200 @@
+//! argv and argv[0] into a command: what was typed, not what it means.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::dialect::{self, Dialect};
+use crate::error::{Error, Kind};
+use crate::profile::Flow;
+
+/// What is to be done.
+pub enum Command {
+    /// Answer a program in its own language. Without an operation there is only usage.
+    Serve { dialect: &'static Dialect, verb: Option<String> },
+    /// Something for a person.
+    Person(Verb),
+    /// Print this on standard output: help and version were asked for.
+    Show(String),
+    /// Say nothing and be done: an operation that a later git may know (gitcredentials(7)).
+    Ignore,
+}
+
+#[derive(Parser)]
+#[command(
+    name = "valetkey",
+    version,
+    about = "One sign-in for every host tool: stores, renews and obtains OAuth tokens",
+    after_help = "Programs run these, and speak git's credential protocol on standard input and \
+                  output:\n  valetkey get|store|erase|capability\n  valetkey git \
+                  get|store|erase|capability\n\nExit status: 0 done, 1 failed, 2 not signed in, 3 \
+                  refused or timed out, 4 rejected by the server, 5 try again later, 6 storage \
+                  unavailable, 64 usage, 78 configuration",
+    disable_help_subcommand = true
+)]
+struct Typed {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Sign in to a host
+    Login(Login),
+    /// Sign out: revoke and forget
+    Logout(Logout),
+    /// Show every session, or which one answers for a URL and why
+    Status {
+        /// For example https://git.example.com/team/project.git
+        url: Option<String>,
+        /// As JSON on standard output
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the signed-in account; exit status 2 if there is none
+    Whoami { url: Option<String> },
+    /// List what is stored, without the secrets
+    List {
+        /// As JSON on standard output
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one valid token; never opens a browser
+    Token { url: String },
+    /// Make a tool use valetkey
+    Setup(Setup),
+    /// Print a completion script
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Args, Debug)]
+pub struct Login {
+    /// The host, as a URL or a bare name
+    pub url: String,
+    /// Keep the session under this name, and suggest it to the server
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+    /// How to sign in
+    #[arg(long, value_enum, default_value_t)]
+    pub flow: Flow,
+    /// Only print the address
+    #[arg(long)]
+    pub no_browser: bool,
+    /// Sign in again although a session is there
+    #[arg(long)]
+    pub force: bool,
+    /// How long to wait for the person
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: Option<u64>,
+    /// Use this OAuth client instead of the profile's
+    #[arg(long, value_name = "ID")]
+    pub client_id: Option<String>,
+    /// The loopback port of the redirect, for `ssh -L` and for servers that want a fixed one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Ask for this scope instead of the profile's; repeatable
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Logout {
+    /// The host, as a URL or a bare name
+    #[arg(required_unless_present = "all")]
+    pub url: Option<String>,
+    /// Only this account
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+    /// Everything that is stored
+    #[arg(long, conflicts_with_all = ["url", "account"])]
+    pub all: bool,
+    /// Do not tell the server: its tokens live on until they expire
+    #[arg(long)]
+    pub local: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Setup {
+    #[arg(value_enum)]
+    pub tool: Tool,
+    /// Only for this host; repeatable
+    #[arg(long = "host", value_name = "HOST")]
+    pub hosts: Vec<String>,
+    /// Put aside the helpers that are configured before this one
+    #[arg(long, conflicts_with = "undo")]
+    pub replace: bool,
+    /// Show what would be run, and run nothing
+    #[arg(long)]
+    pub print: bool,
+    /// Take back what setup wrote
+    #[arg(long)]
+    pub undo: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Tool {
+    Git,
+}
+
+/// Reads a command line. Machine-facing verbs are recognised before clap is built: they are on
+/// the critical path of every network command of a tool.
+///
+/// # Errors
+/// `Usage` with clap's own text.
+pub fn parse(arguments: &[OsString], from_program: bool) -> Result<Command, Error> {
+    let word = |index: usize| arguments.get(index).and_then(|word| word.to_str());
+    let called = word(0).map(Path::new).and_then(Path::file_stem).and_then(|name| name.to_str());
+    let serve =
+        |dialect, verb: Option<&str>| Ok(Command::Serve { dialect, verb: verb.map(str::to_owned) });
+    if let Some(dialect) = called.and_then(dialect::linked) {
+        return serve(dialect, word(1));
+    }
+    let native = &dialect::DIALECTS[0];
+    match word(1) {
+        Some(verb) if native.verbs.split('|').any(|known| known == verb) => {
+            return serve(native, Some(verb));
+        }
+        Some(name) => {
+            if let Some(dialect) = dialect::named(name) {
+                return serve(dialect, word(2));
+            }
+        }
+        None => return serve(native, None),
+    }
+    match Typed::try_parse_from(arguments) {
+        Ok(typed) => Ok(Command::Person(typed.verb)),
+        Err(error) => match error.kind() {
+            clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
+                Ok(Command::Show(error.to_string()))
+            }
+            clap::error::ErrorKind::InvalidSubcommand
+                if from_program
+                    && arguments.len() == 2
+                    && error.get(clap::error::ContextKind::SuggestedSubcommand).is_none() =>
+            {
+                Ok(Command::Ignore)
+            }
+            _ => Err(usage(&error)),
+        },
+    }
+}
+
+fn usage(error: &clap::Error) -> Error {
+    let text = error.to_string();
+    let text = text.trim_start_matches("error: ").trim_end();
+    // clap's paragraphs: what is wrong, tips, usage, and where to read more.
+    let mut paragraphs = text.split("\n\n");
+    let what = paragraphs.next().unwrap_or_default().replace('\n', " ");
+    let tip = paragraphs.find(|paragraph| paragraph.trim_start().starts_with("tip:"));
+    let hint = tip.map_or("valetkey --help", |tip| tip.trim_start().trim_start_matches("tip: "));
+    Error::new(Kind::Usage, what).hint(hint)
+}
+
+/// A completion script for a shell.
+#[must_use]
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Typed::command(), "valetkey", &mut script);
+    script
+}

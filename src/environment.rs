@@ -1,0 +1,89 @@
+//! The environment as a value, taken once at the start, and the directories that follow from it.
+//! Nothing here reads the process: `Process::current` does.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Kind, Result};
+
+#[derive(Clone, Default)]
+pub struct Environment(HashMap<OsString, OsString>);
+
+/// Values may be secrets, so only the names show.
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl FromIterator<(OsString, OsString)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
+impl Environment {
+    /// A variable that is set, not empty, and text.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(std::ffi::OsStr::new(name))?.to_str().filter(|value| !value.is_empty())
+    }
+
+    /// Everything a child may see: without the variables that carry our tokens.
+    pub fn without(
+        &self,
+        secret: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = (&OsString, &OsString)> {
+        self.0.iter().filter(move |(name, _)| !name.to_str().is_some_and(&secret))
+    }
+
+    /// An absolute directory: `$variable/valetkey`, else `$HOME/below/valetkey`
+    /// (XDG Base Directory Specification).
+    fn directory(&self, variable: &str, below: &str) -> Result<PathBuf> {
+        if let Some(base) = self.get(variable).map(Path::new).filter(|base| base.is_absolute()) {
+            return Ok(base.join("valetkey"));
+        }
+        let home = self.get("HOME").map(Path::new).filter(|home| home.is_absolute());
+        let hint = format!("set HOME, or {variable}, to a directory of yours");
+        let Some(home) = home else {
+            return Err(Error::new(Kind::Storage, "there is no home directory").hint(hint));
+        };
+        // A home that does not exist is not ours to make.
+        if !home.is_dir() {
+            let what = format!("the home directory {} does not exist", home.display());
+            return Err(Error::new(Kind::Storage, what).hint(hint));
+        }
+        Ok(home.join(below).join("valetkey"))
+    }
+
+    /// # Errors
+    /// `Storage` when neither the variable nor a home directory is there; so for the others.
+    pub fn config_directory(&self) -> Result<PathBuf> {
+        self.directory("XDG_CONFIG_HOME", ".config")
+    }
+
+    /// Where the file store keeps its records.
+    ///
+    /// # Errors
+    /// As `config_directory`.
+    pub fn data_directory(&self) -> Result<PathBuf> {
+        self.directory("XDG_DATA_HOME", ".local/share")
+    }
+
+    /// Locks and cooldowns.
+    ///
+    /// # Errors
+    /// As `config_directory`.
+    pub fn state_directory(&self) -> Result<PathBuf> {
+        self.directory("XDG_STATE_HOME", ".local/state")
+    }
+
+    /// Discovered metadata: what may be lost.
+    ///
+    /// # Errors
+    /// As `config_directory`.
+    pub fn cache_directory(&self) -> Result<PathBuf> {
+        self.directory("XDG_CACHE_HOME", ".cache")
+    }
+}

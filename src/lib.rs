@@ -1,0 +1,191 @@
+//! valetkey: any host tool asks for a credential, this program answers from the keychain, renews
+//! tokens silently, and on a miss signs the person in once.
+//!
+//! # The house
+//!
+//! Three languages meet here, and each has a room that speaks only that language: the caller's
+//! ([`dialect`]), the authorization server's ([`oauth`]), the disk's ([`vault`]). Between them
+//! stand a small set of nouns ([`model`]) and one decision ([`broker`]).
+//!
+//! | room | what it is for | never |
+//! | --- | --- | --- |
+//! | [`cli`] | argv into a command | decides what it means |
+//! | [`person`] | the verbs for people | writes a record without a `Pen` |
+//! | [`broker`] | request into outcome | knows a dialect |
+//! | [`dialect`] | a caller's bytes, both ways | knows a provider or a store |
+//! | [`oauth`] | sign in, refresh, revoke | knows where tokens live |
+//! | [`profile`] | which provider serves a resource | connects |
+//! | [`vault`] | records, locks, cooldowns | connects |
+//! | [`ui`] | the person: terminal, browser, messages | touches stdout |
+//! | [`program`] | starts other programs | hands them our streams or tokens |
+//! | [`disk`] | private files, replaced whole | knows what is in them |
+//! | [`environment`] | variables and directories as values | reads the process |
+//! | [`clock`] | the time | |
+//!
+//! # The road of one `get`
+//!
+//! `main` takes the [`Process`]; [`run`] asks [`cli`] what was meant; the dialect reads a
+//! [`model::Request`] and asks [`broker::answer`], which finds the profile, then peeks into the
+//! vault (a fresh token: done, no lock, no network), then enters it under the lock, reads again,
+//! refreshes or signs in, saves before it answers; the dialect says the [`model::Outcome`] in its
+//! bytes, and `Wire` sends them at once.
+
+pub mod broker;
+pub mod cli;
+pub mod clock;
+pub mod dialect;
+pub mod disk;
+pub mod environment;
+pub mod error;
+pub mod model;
+pub mod oauth;
+pub mod person;
+pub mod profile;
+pub mod program;
+pub mod ui;
+pub mod vault;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+
+use broker::World;
+use cli::Command;
+use clock::Clock;
+use dialect::{Call, Dialect, Served, Wire};
+use environment::Environment;
+use error::{Error, Kind};
+use oauth::Oauth;
+use profile::Profiles;
+use ui::Ui;
+use vault::Vault;
+
+/// Everything that a run takes from the operating system, once.
+pub struct Process {
+    pub arguments: Vec<OsString>,
+    pub environment: Environment,
+    /// The path of this program, for what `setup` writes.
+    pub program: Option<PathBuf>,
+    pub input: Box<dyn Read>,
+    pub input_is_terminal: bool,
+    pub output: File,
+    pub stderr_is_terminal: bool,
+}
+
+impl Process {
+    /// Takes the process's own streams. From here on file descriptor 1 leads nowhere, so that no
+    /// library's print can reach a caller: the answer goes out over a copy.
+    ///
+    /// # Errors
+    /// The exit status, when there is no usable standard output.
+    #[expect(clippy::disallowed_methods, reason = "the one place that takes them")]
+    pub fn current() -> Result<Self, u8> {
+        let output = own_output().map_err(|_| Kind::Failed.exit_status())?;
+        Ok(Self {
+            arguments: std::env::args_os().collect(),
+            environment: std::env::vars_os().collect(),
+            program: std::env::current_exe().ok(),
+            input: Box::new(std::io::stdin()),
+            input_is_terminal: std::io::stdin().is_terminal(),
+            output,
+            stderr_is_terminal: std::io::stderr().is_terminal(),
+        })
+    }
+}
+
+#[cfg(unix)]
+fn own_output() -> std::io::Result<File> {
+    let copy = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    let nowhere = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&nowhere)?;
+    Ok(copy.into())
+}
+
+#[cfg(windows)]
+fn own_output() -> std::io::Result<File> {
+    use std::os::windows::io::AsHandle;
+    #[expect(clippy::disallowed_methods, reason = "the one place that takes them")]
+    let output = std::io::stdout();
+    output.as_handle().try_clone_to_owned().map(File::from)
+}
+
+/// Runs a command to its end and returns the exit status.
+#[must_use]
+pub fn run(process: Process) -> u8 {
+    run_with(process, &clock::System::start())
+}
+
+/// As `run`, with a clock of the caller's choice.
+#[must_use]
+pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
+    let result = match cli::parse(&process.arguments, !process.input_is_terminal) {
+        Ok(Command::Serve { dialect, verb }) => serve(dialect, verb, &mut process, clock),
+        Ok(Command::Person(cli::Verb::Completions { shell })) => {
+            Wire::new(&process.output).send(&cli::completions(shell));
+            Ok(0)
+        }
+        Ok(Command::Person(verb)) => with_world(&mut process, clock, |world, _, wire, program| {
+            person::perform(&verb, world, wire, program)
+        }),
+        Ok(Command::Show(text)) => {
+            Wire::new(&process.output).send(text.as_bytes());
+            Ok(0)
+        }
+        Ok(Command::Ignore) => Ok(0),
+        Err(error) => Err(error),
+    };
+    result.unwrap_or_else(|error| {
+        ui::report(&error);
+        error.kind.exit_status()
+    })
+}
+
+fn serve(
+    dialect: &'static Dialect,
+    verb: Option<String>,
+    process: &mut Process,
+    clock: &dyn Clock,
+) -> error::Result<u8> {
+    let Some(verb) = verb else {
+        let what = format!("{} needs an operation: {}", dialect.name, dialect.verbs);
+        return Err(Error::new(Kind::Usage, what).hint("valetkey --help"));
+    };
+    with_world(process, clock, |world, input, wire, _| {
+        let ask = |request: &model::Request| broker::answer(request, world);
+        match (dialect.serve)(&mut Call { verb: &verb, input, wire, ask: &ask })? {
+            Served::Answered => Ok(0),
+            Served::Nothing(None) => Ok(Kind::NotSignedIn.exit_status()),
+            Served::Nothing(Some(why)) => Err(why),
+        }
+    })
+}
+
+/// Builds what a command works with. Nothing here touches disk or network but the configuration.
+fn with_world(
+    process: &mut Process,
+    clock: &dyn Clock,
+    work: impl FnOnce(
+        &World<'_>,
+        &mut dyn Read,
+        &Wire<'_>,
+        Option<&std::path::Path>,
+    ) -> error::Result<u8>,
+) -> error::Result<u8> {
+    let environment = &process.environment;
+    let profiles = Profiles::load(environment)?;
+    let hidden = |name: &str| profiles.is_secret_variable(name);
+    let reader = process.output.try_clone().ok().map(Into::into);
+    let ui = Ui::new(environment, &hidden, process.stderr_is_terminal, reader);
+    let tell = |text: &str| ui.warn(text);
+    let world = World {
+        vault: Vault::new(profiles.store.clone(), environment, clock, &tell, &hidden),
+        oauth: Oauth::new(&ui, clock, environment),
+        profiles: &profiles,
+        ui: &ui,
+        clock,
+        environment,
+    };
+    let wire = Wire::new(&process.output);
+    work(&world, &mut process.input, &wire, process.program.as_deref())
+}

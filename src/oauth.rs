@@ -1,0 +1,475 @@
+//! Signing in, renewing and revoking at an authorization server. This room speaks RFC 6749 and
+//! its family to servers and in plain words to the person, and never knows where tokens live.
+
+mod code;
+mod device;
+mod http;
+mod metadata;
+mod qr;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::clock::Clock;
+use crate::environment::Environment;
+use crate::error::{Error, Kind};
+use crate::model::{Secret, TokenSet};
+use crate::profile::{Flow, Profile};
+use crate::ui::Ui;
+use http::{Answer, Http};
+use metadata::Server;
+
+/// What the broker does next.
+#[derive(Debug)]
+pub enum Failure {
+    /// `invalid_grant`: this refresh token or code will never work again.
+    GrantDead,
+    /// The person said no.
+    Denied,
+    /// The person did not answer in time.
+    Expired,
+    /// Network or server: nothing was decided.
+    Transient(Error),
+    /// Anything else that the server or the configuration says.
+    Other(Error),
+}
+
+/// How this sign-in differs from the profile's habit.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub flow: Flow,
+    pub open_browser: bool,
+    pub port: Option<u16>,
+    /// Instead of the profile's scopes, if not empty.
+    pub scopes: Vec<String>,
+    /// How long the person may take.
+    pub timeout: Duration,
+    /// Whom the person wants to be, as a hint to the server.
+    pub account: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            flow: Flow::Auto,
+            open_browser: true,
+            port: None,
+            scopes: Vec::new(),
+            timeout: Duration::from_secs(300),
+            account: None,
+        }
+    }
+}
+
+/// What a sign-in brought.
+#[derive(Debug)]
+pub struct SignedIn {
+    pub tokens: TokenSet,
+    /// Who signed in, if the provider tells.
+    pub account: Option<String>,
+}
+
+pub struct Oauth<'a> {
+    pub ui: &'a Ui<'a>,
+    pub clock: &'a dyn Clock,
+    environment: &'a Environment,
+    http: Http,
+}
+
+impl<'a> Oauth<'a> {
+    pub fn new(ui: &'a Ui<'a>, clock: &'a dyn Clock, environment: &'a Environment) -> Self {
+        Self { ui, clock, environment, http: Http::default() }
+    }
+
+    /// Asks the person, by the flow that fits where they sit.
+    ///
+    /// # Errors
+    /// Every `Failure` but `GrantDead`.
+    pub fn sign_in(&self, profile: &Profile, options: &Options) -> Result<SignedIn, Failure> {
+        profile.require_client_id().map_err(Failure::Other)?;
+        let server = self.server(profile)?;
+        let flow = self.choose(profile, options, &server)?;
+        self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
+        let sign_in = Attempt { oauth: self, profile, options, server: &server };
+        let tokens = match flow {
+            Flow::Device => device::sign_in(&sign_in)?,
+            _ => code::sign_in(&sign_in, flow)?,
+        };
+        let account = self.account(profile, &server, &tokens);
+        Ok(SignedIn { tokens, account })
+    }
+
+    /// Trades a refresh token for new tokens (RFC 6749 section 6).
+    ///
+    /// # Errors
+    /// `GrantDead`, `Transient`, `Other`.
+    pub fn refresh(
+        &self,
+        profile: &Profile,
+        client_id: &str,
+        refresh: &Secret,
+    ) -> Result<TokenSet, Failure> {
+        let endpoint = match &profile.endpoints.token {
+            Some(endpoint) => endpoint.clone(),
+            None => self.server(profile)?.token()?,
+        };
+        let mut form = vec![
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh.expose()),
+            ("client_id", client_id),
+        ];
+        form.extend(self.common(profile));
+        self.ui.log(|| format!("refresh at {endpoint}"));
+        read_token(&self.http.post(&endpoint, &form)?, self.clock.now())
+    }
+
+    /// Revokes a session's tokens, the refresh token first (RFC 7009 section 2.1). `false` where
+    /// the server has no such endpoint.
+    ///
+    /// # Errors
+    /// `Transient` when the tokens may still live, `Other` when the server refuses.
+    pub fn revoke(
+        &self,
+        profile: &Profile,
+        client_id: &str,
+        tokens: &TokenSet,
+    ) -> Result<bool, Failure> {
+        let endpoint = match &profile.endpoints.revocation {
+            Some(endpoint) => endpoint.clone(),
+            None => match self.server(profile)?.revocation.clone() {
+                Some(endpoint) => endpoint,
+                None => return Ok(false),
+            },
+        };
+        let all = [("refresh_token", &tokens.refresh), ("access_token", &tokens.access)];
+        for (kind, token) in all {
+            let Some(token) = token else { continue };
+            let mut form = vec![
+                ("token", token.expose()),
+                ("token_type_hint", kind),
+                ("client_id", client_id),
+            ];
+            form.extend(client_secret(profile));
+            let answer = self.http.post(&endpoint, &form)?;
+            self.ui.log(|| format!("revoke {kind} at {endpoint}: {}", answer.status));
+            match answer.status {
+                200..300 => {}
+                // RFC 7009 section 2.2.1: not every server revokes every kind.
+                400 if answer.text().contains("unsupported_token_type") => {}
+                500.. | 429 => return Err(answer.transient()),
+                _ => return Err(Failure::Other(refused(&answer))),
+            }
+        }
+        Ok(true)
+    }
+
+    fn server(&self, profile: &Profile) -> Result<Server, Failure> {
+        metadata::find(profile, &self.http, self.environment, self.clock, self.ui)
+    }
+
+    /// The parameters that every token request of a profile carries.
+    fn common<'p>(&self, profile: &'p Profile) -> Vec<(&'static str, &'p str)> {
+        let mut form: Vec<(&str, &str)> = client_secret(profile).into_iter().collect();
+        form.extend(profile.audience.as_deref().map(|audience| ("audience", audience)));
+        form.extend(profile.resource.as_deref().map(|resource| ("resource", resource)));
+        form
+    }
+
+    /// A browser on this machine if there is one, because a code that is typed elsewhere can be
+    /// phished (cross-device BCP); else the device flow, else a pasted code.
+    fn choose(
+        &self,
+        profile: &Profile,
+        options: &Options,
+        server: &Server,
+    ) -> Result<Flow, Failure> {
+        let asked = [Some(options.flow), profile.flow].into_iter().flatten();
+        let wanted = asked.into_iter().find(|flow| *flow != Flow::Auto).unwrap_or(Flow::Auto);
+        let device = server.device_authorization.is_some();
+        let authorization = server.authorization.is_some();
+        let unable = |what: &str| {
+            let what = format!("{} {what}", profile.home());
+            Err(Failure::Other(Error::new(Kind::Configuration, what)))
+        };
+        match wanted {
+            Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
+            Flow::Device if !device => unable("has no device authorization endpoint"),
+            Flow::Browser | Flow::Paste if !authorization => {
+                unable("has no authorization endpoint")
+            }
+            Flow::Auto if authorization && self.ui.can_open_browser() => Ok(Flow::Browser),
+            Flow::Auto if device => Ok(Flow::Device),
+            Flow::Auto if authorization => Ok(Flow::Paste),
+            Flow::Auto => unable("has neither an authorization nor a device endpoint"),
+            flow => Ok(flow),
+        }
+    }
+
+    /// Who signed in. That it cannot be learned is no reason to throw a good session away.
+    fn account(&self, profile: &Profile, server: &Server, tokens: &TokenSet) -> Option<String> {
+        let access = tokens.access.as_ref()?;
+        let standard = ["/preferred_username", "/email", "/sub"];
+        let (url, pointers): (&Url, Vec<&str>) = match (&profile.account, &server.userinfo) {
+            (Some(source), _) => (&source.url, vec![source.id.as_str()]),
+            (None, Some(url)) if profile.scopes.iter().any(|scope| scope == "openid") => {
+                (url, standard.to_vec())
+            }
+            _ => return None,
+        };
+        let answer = self.http.get(url, Some(access)).ok().filter(|answer| answer.status == 200)?;
+        let document: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+        let name = pointers.into_iter().find_map(|pointer| match document.pointer(pointer)? {
+            serde_json::Value::String(name) if !name.is_empty() => Some(name.clone()),
+            serde_json::Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        })?;
+        // It goes into keys, and into git's line protocol where the profile says so.
+        let plain = name.len() <= 200 && !name.chars().any(char::is_control);
+        plain.then_some(name)
+    }
+}
+
+/// One sign-in on its way.
+struct Attempt<'a> {
+    oauth: &'a Oauth<'a>,
+    profile: &'a Profile,
+    options: &'a Options,
+    server: &'a Server,
+}
+
+impl Attempt<'_> {
+    fn scope(&self) -> String {
+        let chosen = &self.options.scopes;
+        if chosen.is_empty() { self.profile.scopes.join(" ") } else { chosen.join(" ") }
+    }
+
+    /// Posts to the token endpoint with what every such request carries.
+    fn token(&self, form: &[(&str, &str)]) -> Result<Answer, Failure> {
+        let mut form = form.to_vec();
+        form.push(("client_id", &self.profile.client_id));
+        form.extend(self.oauth.common(self.profile));
+        self.oauth.http.post(&self.server.token()?, &form)
+    }
+
+    /// Whoever waits for us is gone: nobody needs the answer, and a window that opens now would
+    /// surprise.
+    fn caller_is_there(&self) -> Result<(), Failure> {
+        if self.oauth.ui.caller_is_gone() {
+            let what = "the program that asked for the sign-in has gone away";
+            return Err(Failure::Transient(Error::new(Kind::Temporary, what)));
+        }
+        Ok(())
+    }
+}
+
+fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
+    profile.client_secret.as_ref().map(|secret| ("client_secret", secret.expose()))
+}
+
+/// The members of a token answer that mean something to us; all others are ignored (RFC 6749
+/// section 5.1). serde refuses a member that comes twice.
+#[derive(Default, Deserialize)]
+struct TokenAnswer {
+    access_token: Option<String>,
+    refresh_token: Option<String>,
+    token_type: Option<String>,
+    expires_in: Option<Count>,
+    scope: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+    interval: Option<Count>,
+}
+
+/// A number of seconds, which some servers write as text.
+#[derive(Clone, Copy)]
+struct Count(i64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(input)?;
+        let number = match &value {
+            serde_json::Value::Number(number) => number.as_f64(),
+            serde_json::Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let number = number.filter(|number| number.is_finite());
+        // As a cast does: what is out of range becomes the nearest number.
+        number
+            .map(|number| Self(number as i64))
+            .ok_or_else(|| serde::de::Error::custom("not a number of seconds"))
+    }
+}
+
+fn parse_answer(answer: &Answer) -> Option<TokenAnswer> {
+    if answer.is_form() {
+        let mut form = serde_json::Map::new();
+        for (name, value) in url::form_urlencoded::parse(&answer.body) {
+            if form.insert(name.into_owned(), value.into_owned().into()).is_some() {
+                return None;
+            }
+        }
+        return serde_json::from_value(form.into()).ok();
+    }
+    serde_json::from_slice(&answer.body).ok()
+}
+
+/// Reads the answer of a token endpoint. An `error` member counts whatever the status is
+/// (GitHub answers 200), and comes before any token.
+fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure> {
+    let Some(parsed) = parse_answer(answer) else {
+        return Err(match answer.status {
+            500.. | 429 | 408 => answer.transient(),
+            _ => Failure::Other(refused(answer)),
+        });
+    };
+    if let Some(code) = &parsed.error {
+        return Err(failure(code, parsed.error_description.as_deref(), answer));
+    }
+    if answer.status >= 500 || answer.status == 429 {
+        return Err(answer.transient());
+    }
+    let Some(access) = parsed.access_token.filter(|_| (200..300).contains(&answer.status)) else {
+        return Err(Failure::Other(refused(answer)));
+    };
+    let kind = parsed.token_type.as_deref().unwrap_or("bearer");
+    let unusable =
+        |what: &str| Failure::Other(Error::new(Kind::Rejected, format!("{} {what}", answer.host)));
+    // RFC 6749 section 7.1: a client must not use a type that it does not understand.
+    if !kind.eq_ignore_ascii_case("bearer") {
+        return Err(unusable("issued a token of a type that is not Bearer"));
+    }
+    // A line end in a token would be a line of git's protocol.
+    let visible =
+        |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let refresh = parsed.refresh_token.filter(|token| !token.is_empty());
+    if !visible(&access) || !refresh.as_deref().is_none_or(visible) {
+        return Err(unusable("issued a token with characters that no token may have"));
+    }
+    let expires = parsed.expires_in.map(|Count(seconds)| now.saturating_add_signed(seconds));
+    Ok(TokenSet {
+        access: Some(Secret::new(access)),
+        refresh: refresh.map(Secret::new),
+        expires,
+        scope: parsed.scope,
+    })
+}
+
+/// An error code of RFC 6749 section 5.2 or RFC 8628 section 3.5.
+fn failure(code: &str, description: Option<&str>, answer: &Answer) -> Failure {
+    let said = said(code, description);
+    match code {
+        "invalid_grant" | "bad_refresh_token" => Failure::GrantDead,
+        "access_denied" | "authorization_declined" => Failure::Denied,
+        "expired_token" => Failure::Expired,
+        "temporarily_unavailable" | "server_error" => answer.transient(),
+        "invalid_client" | "unauthorized_client" => {
+            let what = format!("{} does not accept this client id: {said}", answer.host);
+            Failure::Other(
+                Error::new(Kind::Configuration, what).hint("check client_id in config.toml"),
+            )
+        }
+        _ => {
+            let what = format!("{} answered {said}", answer.host);
+            Failure::Other(Error::new(Kind::Rejected, what))
+        }
+    }
+}
+
+/// A server's own words, within the characters that RFC 6749 section 5.2 allows it and at a
+/// length that a person reads.
+fn said(code: &str, description: Option<&str>) -> String {
+    let allowed = |text: &str| -> String {
+        let plain = |letter: &char| matches!(letter, ' '..='~') && !matches!(letter, '"' | '\\');
+        text.chars().filter(plain).take(200).collect()
+    };
+    match description.map(allowed).filter(|text| !text.is_empty()) {
+        Some(description) => format!("{} ({description})", allowed(code)),
+        None => allowed(code),
+    }
+}
+
+fn refused(answer: &Answer) -> Error {
+    let what = format!("{} answered {} without saying why", answer.host, answer.status);
+    Error::new(Kind::Rejected, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, kind: &str, body: &str) -> Answer {
+        Answer { status, kind: kind.into(), body: body.into(), host: "auth.example".into() }
+    }
+
+    fn read(status: u16, body: &str) -> Result<TokenSet, Failure> {
+        read_token(&answer(status, "application/json", body), 1_000)
+    }
+
+    #[test]
+    fn a_good_answer_in_every_dress() {
+        for (body, expires) in [
+            (r#"{"access_token":"a","token_type":"Bearer","expires_in":60,"x":[1]}"#, Some(1_060)),
+            (r#"{"access_token":"a","token_type":"bearer","expires_in":"60"}"#, Some(1_060)),
+            (r#"{"access_token":"a","token_type":"BEARER","expires_in":60.9}"#, Some(1_060)),
+            (r#"{"access_token":"a","token_type":"bearer","expires_in":-5}"#, Some(995)),
+            (
+                r#"{"access_token":"a","token_type":"bearer","expires_in":1e300}"#,
+                Some(9_223_372_036_854_776_807),
+            ),
+            (r#"{"access_token":"a"}"#, None),
+        ] {
+            let tokens = read(200, body).unwrap();
+            assert_eq!(tokens.expires, expires, "{body}");
+            assert!(tokens.access == Some(Secret::new("a")));
+        }
+        let form = "access_token=a%2Bb&token_type=bearer&scope=repo%20gist";
+        let tokens =
+            read_token(&answer(200, "application/x-www-form-urlencoded; charset=utf-8", form), 0);
+        let tokens = tokens.unwrap();
+        assert!(tokens.access == Some(Secret::new("a+b")));
+        assert_eq!(tokens.scope.as_deref(), Some("repo gist"));
+    }
+
+    #[test]
+    fn an_error_counts_before_a_token_whatever_the_status() {
+        let both = r#"{"access_token":"a","token_type":"bearer","error":"invalid_grant"}"#;
+        assert!(matches!(read(200, both), Err(Failure::GrantDead)));
+        assert!(matches!(read(400, r#"{"error":"access_denied"}"#), Err(Failure::Denied)));
+        assert!(matches!(read(503, r#"{"error":"invalid_grant"}"#), Err(Failure::GrantDead)));
+    }
+
+    #[test]
+    fn only_the_server_can_end_a_grant() {
+        for (status, body) in [
+            (500, ""),
+            (502, "<html>"),
+            (429, "{}"),
+            (503, r#"{"access_token":"a"}"#),
+            (400, r#"{"error":"temporarily_unavailable"}"#),
+        ] {
+            assert!(matches!(read(status, body), Err(Failure::Transient(_))), "{status} {body}");
+        }
+        for (status, body) in [
+            (400, ""),
+            (200, ""),
+            (302, "{}"),
+            (200, r#"{"access_token":"a","access_token":"b"}"#),
+            (200, r#"{"access_token":"a","token_type":"mac"}"#),
+            (200, r#"{"access_token":"a\nhost=evil"}"#),
+            (200, r#"{"access_token":"a","refresh_token":"b\u0000"}"#),
+            (400, r#"{"error":"invalid_client"}"#),
+            (400, r#"{"access_token":"a"}"#),
+        ] {
+            assert!(matches!(read(status, body), Err(Failure::Other(_))), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_servers_words_are_cut_to_what_they_may_be() {
+        let text = format!("\u{1b}]52;c;x\u{7}\u{202e}\n{}", "y".repeat(500));
+        let said = said("bad\u{1b}", Some(&text));
+        assert!(said.starts_with("bad (]52;c;xyyy") && said.len() < 220, "{said}");
+    }
+}

@@ -1,0 +1,337 @@
+//! Authorization code with PKCE (RFC 6749, 7636, 8252): the code comes home by a redirect to a
+//! loopback listener, or is pasted by the person; whichever is first. A stray or hostile request
+//! gets its answer and changes nothing.
+
+mod listener;
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand::TryRng;
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::{Attempt, Failure, read_token, said};
+use crate::error::{Error, Kind};
+use crate::model::{Secret, TokenSet};
+use crate::profile::Flow;
+use listener::{Event, Listener, Verdict};
+
+/// How often the wait looks whether the caller is still there.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What must come back, and what proves that the code is ours.
+struct Pending<'a> {
+    state: String,
+    verifier: Secret,
+    redirect: Url,
+    attempt: &'a Attempt<'a>,
+}
+
+/// The query of a redirect, with each parameter at most once (RFC 6749 section 3.1).
+#[derive(Debug, Default, PartialEq)]
+struct Redirected {
+    code: Option<String>,
+    state: Option<String>,
+    issuer: Option<String>,
+    error: Option<String>,
+    description: Option<String>,
+}
+
+pub(super) fn sign_in(attempt: &Attempt<'_>, flow: Flow) -> Result<TokenSet, Failure> {
+    if !attempt.server.takes_s256() {
+        let what = format!("{} does not take PKCE with S256", attempt.profile.home());
+        return Err(Failure::Other(Error::new(Kind::Configuration, what)));
+    }
+    let redirect = &attempt.profile.redirect;
+    let listener = match flow {
+        Flow::Paste => None,
+        // Before the browser opens, and kept: a port that was only found free could be taken.
+        _ => Some(listener::bind(redirect, attempt.options.port).map_err(Failure::Other)?),
+    };
+    let redirect = match &listener {
+        Some(listener) => listener.redirect.clone(),
+        None => listener::unheard(redirect, attempt.options.port),
+    };
+    let pending = Pending { state: random()?, verifier: Secret::new(random()?), redirect, attempt };
+    let url = pending.authorization_url()?;
+    attempt.caller_is_there()?;
+    pending.show(&url, listener.is_some());
+    pending.wait(listener.as_ref())
+}
+
+/// 256 bits as 43 unreserved characters (RFC 7636 section 4.1).
+fn random() -> Result<String, Failure> {
+    let mut bytes = [0; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(|error| {
+        let what = "the system has no random numbers";
+        Failure::Other(Error::new(Kind::Failed, what).because(error.to_string()))
+    })?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+impl Pending<'_> {
+    fn authorization_url(&self) -> Result<Url, Failure> {
+        let Attempt { oauth, profile, options, server } = self.attempt;
+        let Some(mut url) = server.authorization.clone() else {
+            let what = format!("{} has no authorization endpoint", profile.home());
+            return Err(Failure::Other(Error::new(Kind::Configuration, what)));
+        };
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier.expose()));
+        let scope = self.attempt.scope();
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &profile.client_id)
+            .append_pair("redirect_uri", self.redirect.as_str())
+            .append_pair("state", &self.state)
+            .append_pair("code_challenge", &challenge)
+            .append_pair("code_challenge_method", "S256");
+        if !scope.is_empty() {
+            query.append_pair("scope", &scope);
+        }
+        if scope.split(' ').any(|scope| scope == "offline_access") {
+            // OpenID Connect Core section 11: without it the scope is ignored.
+            query.append_pair("prompt", "consent");
+        }
+        for (name, value) in oauth.common(profile) {
+            if name != "client_secret" {
+                query.append_pair(name, value);
+            }
+        }
+        if let Some(account) = &options.account {
+            query.append_pair("login_hint", account);
+        }
+        drop(query);
+        // Not every server reads a plus as a space outside a form.
+        let spaced = url.query().map(|query| query.replace('+', "%20"));
+        url.set_query(spaced.as_deref());
+        Ok(url)
+    }
+
+    fn show(&self, url: &Url, listening: bool) {
+        let Attempt { oauth, profile, options, .. } = self.attempt;
+        let ui = oauth.ui;
+        let opened = listening && options.open_browser && ui.can_open_browser() && ui.open(url);
+        let home = profile.home();
+        if opened {
+            ui.say(&format!("opening a browser to sign in to {home}; if none appears, open"));
+        } else {
+            ui.say(&format!("to sign in to {home}, open"));
+        }
+        ui.say(&format!("  {url}"));
+        if ui.has_terminal() {
+            ui.say(
+                "if the browser ends on a page that cannot be reached, paste its address, or the \
+                 code in it, here",
+            );
+        }
+    }
+
+    fn wait(&self, listener: Option<&Listener>) -> Result<TokenSet, Failure> {
+        let Attempt { oauth, options, .. } = self.attempt;
+        let pasted = oauth.ui.lines();
+        if listener.is_none() && pasted.is_none() {
+            let what = "there is no terminal to paste the code into";
+            return Err(Failure::Other(Error::new(Kind::NotSignedIn, what)));
+        }
+        let until = oauth.clock.elapsed() + options.timeout;
+        loop {
+            self.attempt.caller_is_there()?;
+            let left = until.saturating_sub(oauth.clock.elapsed());
+            if left.is_zero() {
+                return Err(Failure::Expired);
+            }
+            if let Some(line) = pasted.as_ref().and_then(|lines| lines.try_recv().ok()) {
+                match self.paste(&line) {
+                    None => continue,
+                    Some(result) => return result,
+                }
+            }
+            let event = match listener {
+                Some(listener) => listener.next(left.min(TICK)),
+                None => {
+                    oauth.clock.sleep(left.min(TICK));
+                    None
+                }
+            };
+            if let Some(event) = event
+                && let Some(result) = self.arrival(event)
+            {
+                return result;
+            }
+        }
+    }
+
+    /// A redirect that reached the listener. `None`: it was not ours, keep waiting.
+    fn arrival(&self, event: Event) -> Option<Result<TokenSet, Failure>> {
+        let redirected = match Redirected::parse(&event.query) {
+            Some(redirected) => redirected,
+            None => {
+                event.answer(Verdict::Strange);
+                return None;
+            }
+        };
+        match self.check(&redirected) {
+            Err(why) => {
+                self.attempt.oauth.ui.log(|| format!("redirect refused: {why}"));
+                event.answer(Verdict::Strange);
+                None
+            }
+            // The browser is answered when it is known how it went, and not before.
+            Ok(code) => {
+                let result = code.and_then(|code| self.exchange(&code));
+                event.answer(if result.is_ok() { Verdict::Welcome } else { Verdict::Sorry });
+                Some(result)
+            }
+        }
+    }
+
+    /// What the person pasted: the address that the browser ended on, or the code alone, which
+    /// PKCE protects.
+    fn paste(&self, line: &str) -> Option<Result<TokenSet, Failure>> {
+        let ui = self.attempt.oauth.ui;
+        let line = line.trim();
+        let code = if let Ok(url) = Url::parse(line) {
+            let redirected = Redirected::parse(url.query().unwrap_or_default());
+            match redirected.as_ref().map(|redirected| self.check(redirected)) {
+                Some(Ok(Ok(code))) => code,
+                Some(Ok(Err(failure))) => return Some(Err(failure)),
+                Some(Err(why)) => {
+                    ui.say(&format!("that address does not belong to this sign-in: {why}"));
+                    return None;
+                }
+                None => {
+                    ui.say("that address holds no code");
+                    return None;
+                }
+            }
+        } else if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic()) {
+            line.to_owned()
+        } else {
+            return None;
+        };
+        match self.exchange(&code) {
+            // A slip of the hand is no reason to begin again.
+            Err(Failure::Other(_)) => {
+                ui.say("the server does not accept that code; paste the whole address");
+                None
+            }
+            result => Some(result),
+        }
+    }
+
+    /// State and issuer come before anything else the redirect says (RFC 9207 section 2.4): the
+    /// outer error means that it is not an answer to our request.
+    fn check(&self, redirected: &Redirected) -> Result<Result<String, Failure>, &'static str> {
+        let state = redirected.state.as_deref().unwrap_or_default();
+        if Secret::new(state) != Secret::new(self.state.as_str()) {
+            return Err("another state");
+        }
+        let server = self.attempt.server;
+        match (&redirected.issuer, &server.issuer) {
+            (Some(said), Some(known)) if said != known => return Err("another issuer"),
+            (None, _) if server.promises_issuer => return Err("no issuer"),
+            _ => {}
+        }
+        match (&redirected.error, &redirected.code) {
+            (Some(error), _) => Ok(Err(self.refusal(error, redirected.description.as_deref()))),
+            (None, Some(code)) if !code.is_empty() => Ok(Ok(code.clone())),
+            _ => Err("neither code nor error"),
+        }
+    }
+
+    fn refusal(&self, error: &str, description: Option<&str>) -> Failure {
+        match error {
+            "access_denied" | "login_required" | "consent_required" => Failure::Denied,
+            _ => {
+                let home = self.attempt.profile.home();
+                let what = format!("the sign-in to {home} ended with {}", said(error, description));
+                Failure::Other(Error::new(Kind::Rejected, what))
+            }
+        }
+    }
+
+    /// Section 4.1.3 of RFC 6749 and 4.5 of RFC 7636. A code is good for one try.
+    fn exchange(&self, code: &str) -> Result<TokenSet, Failure> {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", self.redirect.as_str()),
+            ("code_verifier", self.verifier.expose()),
+        ];
+        let answer = self.attempt.token(&form)?;
+        match read_token(&answer, self.attempt.oauth.clock.now()) {
+            Err(Failure::GrantDead) => {
+                let what = format!("{} does not accept the authorization code", answer.host);
+                Err(Failure::Other(Error::new(Kind::Rejected, what)))
+            }
+            result => result,
+        }
+    }
+}
+
+impl Redirected {
+    /// `None` when a parameter comes twice, or is not clean text.
+    fn parse(query: &str) -> Option<Self> {
+        let mut found = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let place = match name {
+                "code" => &mut found.code,
+                "state" => &mut found.state,
+                "iss" => &mut found.issuer,
+                "error" => &mut found.error,
+                "error_description" => &mut found.description,
+                _ => continue,
+            };
+            if place.replace(decode(value)?).is_some() {
+                return None;
+            }
+        }
+        Some(found)
+    }
+}
+
+/// Percent-decodes once, strictly: no broken escapes, no control characters, UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_is_read_strictly() {
+        let found = Redirected::parse("code=a%2Bb&state=s&iss=https%3A%2F%2Fi&x=%zz").unwrap();
+        assert_eq!(found.code.as_deref(), Some("a+b"));
+        assert_eq!(found.issuer.as_deref(), Some("https://i"));
+        for query in ["code=a&code=b", "state=%0a", "code=%ff", "code=%4", "error=%1b&code=a"] {
+            assert_eq!(Redirected::parse(query), None, "{query}");
+        }
+        assert_eq!(Redirected::parse("").unwrap(), Redirected::default());
+    }
+
+    #[test]
+    fn random_text_is_a_legal_verifier() {
+        let (one, other) = (random().unwrap(), random().unwrap());
+        assert_eq!(one.len(), 43);
+        assert_ne!(one, other);
+        assert!(one.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+    }
+}

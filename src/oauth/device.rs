@@ -1,0 +1,234 @@
+//! Device authorization grant (RFC 8628): the person types a code into any browser, we poll.
+//! Nothing here opens a listener.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+
+use super::{Attempt, Count, Failure, parse_answer, qr, read_token};
+use crate::error::{Error, Kind};
+use crate::model::TokenSet;
+use crate::profile::{is_loopback, is_safe};
+
+const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// Section 3.2: without an interval, five seconds.
+const INTERVAL: i64 = 5;
+
+#[derive(Deserialize)]
+struct Authorization {
+    device_code: String,
+    user_code: String,
+    #[serde(alias = "verification_url")]
+    verification_uri: String,
+    #[serde(alias = "verification_url_complete")]
+    verification_uri_complete: Option<String>,
+    expires_in: Option<Count>,
+    interval: Option<Count>,
+}
+
+pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
+    let Attempt { oauth, profile, options, server } = attempt;
+    let endpoint = server.device_authorization.as_ref().ok_or_else(|| unusable(attempt, "none"))?;
+    let scope = attempt.scope();
+    let mut form = vec![("client_id", profile.client_id.as_str())];
+    if !scope.is_empty() {
+        form.push(("scope", &scope));
+    }
+    form.extend(oauth.common(profile));
+    attempt.caller_is_there()?;
+    let answer = oauth.http.post(endpoint, &form)?;
+    let Ok(authorization) = serde_json::from_slice::<Authorization>(&answer.body) else {
+        // Whatever it is, it is worded like a token endpoint's refusal.
+        return match read_token(&answer, 0) {
+            Err(failure) => Err(failure),
+            Ok(_) => Err(unusable(attempt, "what nobody asked for")),
+        };
+    };
+    let seconds = |count: Option<Count>, otherwise, low, high| {
+        count.map_or(otherwise, |Count(seconds)| seconds).clamp(low, high).unsigned_abs()
+    };
+    let lifetime = seconds(authorization.expires_in, 600, 30, 1_800);
+    let lifetime = options.timeout.min(Duration::from_secs(lifetime));
+    let link = show(attempt, &authorization, lifetime)?;
+    if options.open_browser && oauth.ui.can_open_browser() && !oauth.ui.open(&link) {
+        oauth.ui.say("no browser could be opened here: open the address on any device");
+    }
+    let pace = Pace::new(seconds(authorization.interval, INTERVAL, 1, 60));
+    poll(attempt, &authorization.device_code, pace, lifetime)
+}
+
+/// Shows address and code, and returns the link that a browser may open.
+fn show(
+    attempt: &Attempt<'_>,
+    authorization: &Authorization,
+    lifetime: Duration,
+) -> Result<Url, Failure> {
+    let ui = attempt.oauth.ui;
+    let usable = |text: &str| {
+        let url = Url::parse(text).ok()?;
+        // The parsed form is shown: the raw string can hide escape bytes, or another host behind
+        // a user name.
+        let here = attempt.server.token().is_ok_and(|token| is_loopback(&token));
+        let safe = is_safe(&url) && (here || !is_loopback(&url));
+        (safe && url.username().is_empty() && url.password().is_none()).then_some(url)
+    };
+    let Some(plain) = usable(&authorization.verification_uri) else {
+        return Err(unusable(attempt, "an address that is not safe to open"));
+    };
+    let complete = authorization.verification_uri_complete.as_deref().and_then(usable);
+    // One line, and short enough for a person: anything else is no code.
+    let code = crate::ui::sanitize(&authorization.user_code).replace('\n', " ");
+    if code.is_empty() || code.len() > 64 {
+        return Err(unusable(attempt, "a code that nobody can type"));
+    }
+    ui.say(&format!("to sign in to {}, open {plain}", attempt.profile.home()));
+    ui.say(&format!("and enter the code {code}"));
+    if let Some(complete) = &complete {
+        ui.say(&format!("or open {complete}"));
+        if ui.has_terminal()
+            && let Some(picture) = qr::draw(complete.as_str())
+        {
+            ui.say(&picture);
+        }
+    }
+    let minutes = lifetime.as_secs().div_ceil(60);
+    ui.say(&format!(
+        "only do so if you started this sign-in yourself; the code is good for {minutes} minutes"
+    ));
+    Ok(complete.unwrap_or(plain))
+}
+
+/// How long to wait before the next poll.
+struct Pace {
+    interval: Duration,
+    /// Some machines' clocks run a fifth too fast, and a poll that is early costs five seconds
+    /// more each time (cli/cli issue 9370).
+    margin: f64,
+    slowed: u32,
+}
+
+/// What an answer means for the polling.
+#[derive(Debug, PartialEq)]
+enum Step {
+    Again,
+    Over,
+}
+
+impl Pace {
+    fn new(seconds: u64) -> Self {
+        Self { interval: Duration::from_secs(seconds), margin: 1.2, slowed: 0 }
+    }
+
+    fn pause(&self) -> Duration {
+        self.interval.mul_f64(self.margin)
+    }
+
+    /// Section 3.5: pending goes on, `slow_down` adds five seconds for good, anything else ends it.
+    fn judge(&mut self, error: Option<&str>, interval: Option<u64>) -> Step {
+        match error {
+            Some("authorization_pending") => Step::Again,
+            Some("slow_down") => {
+                let asked = interval.map_or(Duration::ZERO, Duration::from_secs);
+                self.interval = (self.interval + Duration::from_secs(5)).max(asked);
+                self.margin = 1.4;
+                self.slowed += 1;
+                Step::Again
+            }
+            _ => Step::Over,
+        }
+    }
+
+    /// Section 3.5: after a connection that failed, poll more rarely.
+    fn back_off(&mut self) {
+        self.interval = (self.interval * 2).min(Duration::from_secs(60)).max(self.interval);
+    }
+}
+
+fn poll(
+    attempt: &Attempt<'_>,
+    device_code: &str,
+    mut pace: Pace,
+    lifetime: Duration,
+) -> Result<TokenSet, Failure> {
+    let clock = attempt.oauth.clock;
+    // Both clocks: one may run fast, the other be set.
+    let (until, until_wall) = (clock.elapsed() + lifetime, clock.now() + lifetime.as_secs());
+    let form = [("grant_type", GRANT), ("device_code", device_code)];
+    loop {
+        wait(attempt, pace.pause(), until)?;
+        if clock.elapsed() >= until || clock.now() >= until_wall {
+            return Err(Failure::Expired);
+        }
+        let answer = match attempt.token(&form) {
+            Ok(answer) => answer,
+            Err(Failure::Transient(error)) => {
+                attempt.oauth.ui.log(|| format!("poll: {}", error.what));
+                pace.back_off();
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        let parsed = parse_answer(&answer).unwrap_or_default();
+        let interval = parsed.interval.map(|Count(seconds)| seconds.clamp(1, 60).unsigned_abs());
+        let step = pace.judge(parsed.error.as_deref(), interval);
+        attempt.oauth.ui.log(|| format!("poll: {} {:?}", answer.status, parsed.error));
+        if pace.slowed == 2 && step == Step::Again {
+            attempt.oauth.ui.log(|| "asked to slow down twice: this clock may run fast".into());
+        }
+        match (step, read_token(&answer, clock.now())) {
+            (Step::Again, _) => {}
+            // A server that fails has not decided.
+            (Step::Over, Err(Failure::Transient(_))) => pace.back_off(),
+            // RFC 8628 has no other word for a code that ran out at some servers.
+            (Step::Over, Err(Failure::GrantDead)) => return Err(Failure::Expired),
+            (Step::Over, result) => return result,
+        }
+    }
+}
+
+/// Waits in short steps, so that a caller who leaves is noticed.
+fn wait(attempt: &Attempt<'_>, pause: Duration, until: Duration) -> Result<(), Failure> {
+    let clock = attempt.oauth.clock;
+    let end = (clock.elapsed() + pause).min(until);
+    while clock.elapsed() < end {
+        attempt.caller_is_there()?;
+        clock.sleep((end - clock.elapsed()).min(Duration::from_millis(500)));
+    }
+    Ok(())
+}
+
+fn unusable(attempt: &Attempt<'_>, what: &str) -> Failure {
+    let what = format!("the device authorization of {} answered {what}", attempt.profile.home());
+    Failure::Other(Error::new(Kind::Rejected, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_only_ever_slows_down() {
+        let mut pace = Pace::new(5);
+        assert_eq!(pace.pause(), Duration::from_secs(6));
+        assert_eq!(pace.judge(Some("authorization_pending"), None), Step::Again);
+        assert_eq!(pace.interval.as_secs(), 5);
+        assert_eq!(pace.judge(Some("slow_down"), None), Step::Again);
+        assert_eq!(pace.interval.as_secs(), 10);
+        assert_eq!(pace.pause(), Duration::from_secs(14));
+        assert_eq!(pace.judge(Some("slow_down"), Some(30)), Step::Again);
+        assert_eq!(pace.interval.as_secs(), 30);
+        pace.judge(Some("slow_down"), Some(1));
+        assert_eq!(pace.interval.as_secs(), 35);
+        pace.back_off();
+        assert_eq!(pace.interval.as_secs(), 60);
+        for _ in 0..20 {
+            pace.judge(Some("slow_down"), None);
+            pace.back_off();
+        }
+        assert!(pace.interval.as_secs() > 60, "a back-off must not shorten the wait");
+        assert_eq!(pace.judge(Some("access_denied"), None), Step::Over);
+        assert_eq!(pace.judge(None, None), Step::Over);
+    }
+}

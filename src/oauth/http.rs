@@ -1,0 +1,144 @@
+//! The only room that connects out. Nothing secret goes anywhere but to the URL it is given for:
+//! no redirect is followed, plain HTTP is for this machine only, and every answer has a bound in
+//! bytes and seconds.
+
+use std::cell::OnceCell;
+use std::io::Read;
+use std::time::Duration;
+
+use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use url::Url;
+
+use super::Failure;
+use crate::error::{Error, Kind};
+use crate::model::Secret;
+use crate::profile::{is_loopback, is_safe};
+
+const CONNECT: Duration = Duration::from_secs(10);
+const WHOLE: Duration = Duration::from_secs(30);
+/// Bytes of an answer.
+const LIMIT: u64 = 1 << 20;
+
+/// The clients are built when first used: reading the system's certificates takes longer than a
+/// cached `get` as a whole.
+#[derive(Default)]
+pub(super) struct Http {
+    outside: OnceCell<Client>,
+    /// A proxy has no business between two programs of one machine.
+    this_machine: OnceCell<Client>,
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// Content-Type.
+    pub(super) kind: String,
+    pub(super) body: Vec<u8>,
+    /// Who answered, for messages.
+    pub(super) host: String,
+}
+
+impl Answer {
+    pub(super) fn is_form(&self) -> bool {
+        self.kind.starts_with("application/x-www-form-urlencoded")
+    }
+
+    pub(super) fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
+    /// The server could not say yes or no.
+    pub(super) fn transient(&self) -> Failure {
+        let what = format!("{} answered {}", self.host, self.status);
+        Failure::Transient(Error::new(Kind::Temporary, what).hint("try again in a moment"))
+    }
+}
+
+impl Http {
+    /// Posts a form and reads the answer.
+    ///
+    /// # Errors
+    /// `Transient` when there is no whole answer, `Other` when the URL is not safe.
+    pub(super) fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Failure> {
+        send(url, self.client(url)?.post(url.clone()).form(form))
+    }
+
+    /// Gets a document, with an access token if one is given.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn get(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Failure> {
+        let mut request = self.client(url)?.get(url.clone());
+        if let Some(token) = bearer {
+            request = request.bearer_auth(token.expose());
+        }
+        send(url, request)
+    }
+
+    fn client(&self, url: &Url) -> Result<&Client, Failure> {
+        if !is_safe(url) {
+            let what = format!("{} is neither https nor on this machine", host(url));
+            return Err(Failure::Other(Error::new(Kind::Configuration, what)));
+        }
+        let cell = if is_loopback(url) { &self.this_machine } else { &self.outside };
+        if let Some(client) = cell.get() {
+            return Ok(client);
+        }
+        let client = build(is_loopback(url))?;
+        Ok(cell.get_or_init(|| client))
+    }
+}
+
+fn host(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => url.to_string(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the room that connects out")]
+fn build(this_machine: bool) -> Result<Client, Failure> {
+    // A second installation fails and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("valetkey/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .timeout(WHOLE);
+    if this_machine {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|error| {
+        let what = "the TLS client cannot be set up";
+        Failure::Other(Error::new(Kind::Failed, what).because(error))
+    })
+}
+
+fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
+    let host = host(url);
+    let lost = |error: Box<dyn std::error::Error + Send + Sync>| {
+        let what = format!("{host} cannot be reached");
+        Failure::Transient(
+            Error::new(Kind::Temporary, what)
+                .hint("check the network, HTTPS_PROXY and SSL_CERT_FILE, then try again")
+                .because(error),
+        )
+    };
+    let response = request
+        // GitHub answers in a form otherwise.
+        .header(ACCEPT, "application/json")
+        .send()
+        .map_err(|error| lost(error.without_url().into()))?;
+    let status = response.status().as_u16();
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    let mut body = Vec::new();
+    response.take(LIMIT + 1).read_to_end(&mut body).map_err(|error| lost(error.into()))?;
+    if body.len() as u64 > LIMIT {
+        return Err(lost("its answer is longer than 1 MiB".into()));
+    }
+    Ok(Answer { status, kind, body, host })
+}

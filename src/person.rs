@@ -1,0 +1,74 @@
+//! The verbs for people. What they print on standard output is data; what they say goes to the
+//! terminal or standard error.
+
+mod login;
+mod logout;
+mod setup;
+mod status;
+
+use std::path::Path;
+
+use crate::broker::{self, World};
+use crate::cli::Verb;
+use crate::dialect::Wire;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Caller, Outcome, Request, Resource};
+use crate::profile::Profile;
+
+/// Performs a verb; the number is the exit status of success.
+///
+/// # Errors
+/// Whatever the verb says; its kind is the exit status.
+pub fn perform(
+    verb: &Verb,
+    world: &World<'_>,
+    wire: &Wire<'_>,
+    program: Option<&Path>,
+) -> Result<u8> {
+    match verb {
+        Verb::Login(typed) => login::login(typed, world)?,
+        Verb::Logout(typed) => logout::logout(typed, world)?,
+        Verb::Status { url, json } => status::status(url.as_deref(), *json, world, wire)?,
+        Verb::Whoami { url } => status::whoami(url.as_deref(), world, wire)?,
+        Verb::List { json } => status::list(*json, world, wire)?,
+        Verb::Token { url } => token(url, world, wire)?,
+        Verb::Setup(typed) => setup::setup(typed, world, wire, program)?,
+        Verb::Completions { .. } => {}
+    }
+    Ok(0)
+}
+
+/// Prints one valid token. Whoever runs this waits for a line, not for a person.
+fn token(url: &str, world: &World<'_>, wire: &Wire<'_>) -> Result<()> {
+    let request = Request {
+        verb: crate::model::Verb::Get,
+        resource: Resource::parse(url)?,
+        caller: Caller::Hasty,
+        presented: None,
+        proof: None,
+    };
+    match broker::answer(&request, world) {
+        Outcome::Found(credential) => {
+            let line = zeroize::Zeroizing::new(format!("{}\n", credential.secret.expose()));
+            wire.send(line.as_bytes());
+            Ok(())
+        }
+        Outcome::NotFound(why) | Outcome::Failed(why) => Err(why),
+        Outcome::NotMine | Outcome::Done => {
+            let what = format!("nothing is stored for {}", request.resource);
+            Err(Error::new(Kind::NotSignedIn, what).hint(PROFILE_HINT))
+        }
+    }
+}
+
+const PROFILE_HINT: &str = "add a [profile] with this origin to config.toml, then valetkey login";
+
+/// The profile that a person means with a URL or a bare host.
+fn profile_of<'a>(url: &str, world: &World<'a>) -> Result<(Resource, &'a Profile)> {
+    let resource = Resource::parse(url)?;
+    match world.profiles.find(&resource) {
+        Some(profile) => Ok((resource, profile)),
+        None => Err(Error::new(Kind::Configuration, format!("no profile serves {resource}"))
+            .hint(PROFILE_HINT)),
+    }
+}

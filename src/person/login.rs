@@ -1,0 +1,72 @@
+//! `valetkey login`: sign in, or see that the session works.
+
+use std::time::Duration;
+
+use super::profile_of;
+use crate::broker::{self, World};
+use crate::cli;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Record, Session};
+use crate::oauth::{Failure, Options};
+use crate::profile::{Flow, Profile};
+use crate::vault::{Setbacks, Want};
+
+pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
+    let cli::Login { url, account, flow, no_browser, force, timeout, client_id, port, scopes } =
+        typed;
+    let (resource, profile) = profile_of(url, world)?;
+    let mut profile: Profile = profile.clone();
+    if let Some(client_id) = client_id {
+        profile.client_id.clone_from(client_id);
+    }
+    let account = account.as_deref().or_else(|| profile.asked_account(&resource));
+    let want = Want { place: profile.place(), account, path: None };
+    let mut options = Options {
+        flow: match flow {
+            Flow::Auto => world.profiles.flow.unwrap_or_default(),
+            flow => *flow,
+        },
+        open_browser: !no_browser,
+        port: *port,
+        scopes: scopes.clone(),
+        account: account.map(str::to_owned),
+        ..Options::default()
+    };
+    if let Some(seconds) = timeout {
+        options.timeout = Duration::from_secs(*seconds);
+    }
+    let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
+    let (held, pen) = world.vault.enter(&want, options.timeout, &waiting)?;
+    if let Some(Record::Session(mut session)) = held.filter(|_| !force)
+        && session.authority == profile.authority()
+    {
+        let now = world.clock.now();
+        if session.fresh(now, profile.refresh_margin) {
+            return confirm("already signed in", &session, &profile, world);
+        }
+        match broker::renew_session(&profile, world, &pen, &mut session) {
+            Ok(()) => return confirm("already signed in", &session, &profile, world),
+            Err(Failure::Transient(error) | Failure::Other(error)) => return Err(error),
+            Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {}
+        }
+    }
+    if !world.ui.person(crate::model::Caller::Person) {
+        let what = format!("nobody is here who could sign in to {}", profile.home());
+        return Err(Error::new(Kind::NotSignedIn, what)
+            .hint("run it in a terminal, or set VALETKEY_INTERACTIVE=always"));
+    }
+    let session = broker::sign_in(&profile, &options, &pen, pen.setbacks(), world)?;
+    // Somebody was here and said yes: whatever happened before is over.
+    pen.note(Setbacks::default());
+    confirm("signed in", &session, &profile, world)
+}
+
+fn confirm(how: &str, session: &Session, profile: &Profile, world: &World<'_>) -> Result<()> {
+    let who = match session.key.account.as_str() {
+        "" => String::new(),
+        account => format!(" as {account}"),
+    };
+    let store = world.vault.store_name()?;
+    world.ui.say(&format!("{how} to {}{who}; kept in {store}", profile.home()));
+    Ok(())
+}

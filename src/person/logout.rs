@@ -1,0 +1,101 @@
+//! `valetkey logout`: tell the server, then forget. It is no error to be signed out already.
+
+use std::time::Duration;
+
+use super::profile_of;
+use crate::broker::World;
+use crate::cli;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Place, Record, Resource, Session};
+use crate::oauth::Failure;
+use crate::vault::Want;
+
+/// How long a running renewal is waited for: it would bring the session back.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+pub(super) fn logout(typed: &cli::Logout, world: &World<'_>) -> Result<()> {
+    let cli::Logout { url, account, all, local } = typed;
+    let records = match url {
+        Some(url) if !all => records_of(url, account.as_deref(), world)?,
+        _ => {
+            world.vault.remove_unreadable()?;
+            world.vault.all()?
+        }
+    };
+    if records.is_empty() {
+        world.ui.say("nothing is stored there: you are signed out");
+        return Ok(());
+    }
+    let mut alive = None;
+    for record in records {
+        if let Err(error) = forget(&record, *local, world)? {
+            alive = Some(error);
+        }
+    }
+    match alive {
+        None => Ok(()),
+        Some(error) => Err(error.hint("the tokens are forgotten here, and may live on there")),
+    }
+}
+
+fn records_of(url: &str, account: Option<&str>, world: &World<'_>) -> Result<Vec<Record>> {
+    let resource = Resource::parse(url)?;
+    let place = Place::Origin(resource.origin());
+    let mut records = world.vault.matching(&Want { place, account, path: None })?;
+    match profile_of(url, world) {
+        Ok((_, profile)) => {
+            let want = Want { place: profile.place(), account, path: None };
+            records.extend(world.vault.matching(&want)?);
+        }
+        Err(error) if records.is_empty() => return Err(error),
+        Err(_) => {}
+    }
+    Ok(records)
+}
+
+/// Forgets one record in any case. The inner error: the server could not be told.
+fn forget(
+    record: &Record,
+    local: bool,
+    world: &World<'_>,
+) -> Result<std::result::Result<(), Error>> {
+    let key = record.key();
+    let pen = world.vault.pen(key, PATIENCE, &|| ())?;
+    let revoked = match record {
+        Record::Session(session) if !local => revoke(session, world),
+        _ => Ok(false),
+    };
+    pen.remove()?;
+    world.vault.forgive(&key.place.digest());
+    let who = match (&key.place, key.account.as_str()) {
+        (Place::Profile(name), "") => name.clone(),
+        (Place::Profile(name), account) => format!("{account} at {name}"),
+        (Place::Origin(origin), "") => origin.clone(),
+        (Place::Origin(origin), account) => format!("{account} at {origin}"),
+    };
+    match &revoked {
+        Ok(true) => world.ui.say(&format!("signed out {who}; the tokens are revoked")),
+        Ok(false) => world.ui.say(&format!(
+            "signed out {who}; tokens that the server issued live until they expire"
+        )),
+        Err(_) => world.ui.say(&format!("signed out {who} here only")),
+    }
+    Ok(revoked.map(drop))
+}
+
+/// `false` where there is nobody to tell.
+fn revoke(session: &Session, world: &World<'_>) -> Result<bool> {
+    let Place::Profile(name) = &session.key.place else { return Ok(false) };
+    let profile = world.profiles.named(name);
+    // A token goes to its own issuer or nowhere.
+    let Some(profile) = profile.filter(|profile| profile.authority() == session.authority) else {
+        return Ok(false);
+    };
+    let answer = world.oauth.revoke(profile, &session.key.client_id, &session.tokens);
+    answer.map_err(|failure| match failure {
+        Failure::Transient(error) | Failure::Other(error) => error,
+        Failure::GrantDead | Failure::Denied | Failure::Expired => {
+            Error::new(Kind::Rejected, format!("{} refused to revoke", profile.home()))
+        }
+    })
+}

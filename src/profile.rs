@@ -1,0 +1,359 @@
+//! Which provider serves a resource, and how: endpoints, flow, user name, origins. A profile is
+//! the user's word; nothing a server says can add an origin to it. This room never connects.
+
+mod config;
+
+use url::Url;
+
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
+use crate::model::{
+    Credential, Form, Key, Place, Proof, Resource, Scheme, Secret, Session, StoreChoice,
+};
+
+/// What the configuration says as a whole.
+#[derive(Debug, Default)]
+pub struct Profiles {
+    pub store: StoreChoice,
+    pub flow: Option<Flow>,
+    profiles: Vec<Profile>,
+}
+
+/// How a person signs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flow {
+    /// Browser where one can be opened on this machine, else device, else paste.
+    #[default]
+    Auto,
+    /// Authorization code with PKCE, redirected to a loopback listener (RFC 8252).
+    Browser,
+    /// Device authorization grant (RFC 8628).
+    Device,
+    /// Authorization code with PKCE, brought home by hand.
+    Paste,
+    /// Nobody signs in at this host: only what was stored is answered.
+    None,
+}
+
+/// One provider and the origins whose credentials it issues.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    pub name: String,
+    pub origins: Vec<Prefix>,
+    pub issuer: Option<Url>,
+    pub endpoints: Endpoints,
+    pub client_id: String,
+    /// For providers that want one of public clients too; not confidential (RFC 8252 section 8.5).
+    pub client_secret: Option<Secret>,
+    pub scopes: Vec<String>,
+    pub audience: Option<String>,
+    /// Resource indicator (RFC 8707).
+    pub resource: Option<String>,
+    pub flow: Option<Flow>,
+    pub redirect: Redirect,
+    /// The user name that goes beside the token; `{account}` stands for the session's account.
+    pub username: String,
+    pub scheme: Scheme,
+    pub token_env: Vec<String>,
+    /// Seconds before its expiry at which a token is renewed.
+    pub refresh_margin: u64,
+    pub account: Option<AccountSource>,
+}
+
+/// An origin and a path below it, compared exactly and by whole segments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix {
+    pub origin: String,
+    /// Without slashes at either end; empty for the whole origin.
+    pub path: String,
+}
+
+/// Where the provider answers. Whatever is missing is discovered from the issuer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    pub authorization: Option<Url>,
+    pub token: Option<Url>,
+    pub device_authorization: Option<Url>,
+    pub revocation: Option<Url>,
+    pub userinfo: Option<Url>,
+}
+
+/// The loopback redirect (RFC 8252 section 7.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// `127.0.0.1`, `[::1]` or `localhost`.
+    pub host: String,
+    /// Tried in order; 0 lets the system choose.
+    pub ports: Vec<u16>,
+    pub path: String,
+}
+
+/// Where the account's name is learned: a JSON document and pointers into it (RFC 6901).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountSource {
+    pub url: Url,
+    pub id: String,
+}
+
+impl Profiles {
+    /// Reads the user's configuration.
+    ///
+    /// # Errors
+    /// `Configuration` when it is unsafe, is not TOML or says what nobody understands.
+    pub fn load(environment: &Environment) -> Result<Self> {
+        config::load(environment)
+    }
+
+    /// The profile with the longest prefix of the resource. A request without a path is for the
+    /// whole origin, so it also finds a profile that is bound to one path of it, if only one is.
+    #[must_use]
+    pub fn find(&self, resource: &Resource) -> Option<&Profile> {
+        let origin = resource.origin();
+        let bound = self.profiles.iter().flat_map(|profile| {
+            let here = profile.origins.iter().filter(|prefix| prefix.origin == origin);
+            here.map(move |prefix| (prefix, profile))
+        });
+        match &resource.path {
+            Some(path) => bound
+                .filter(|(prefix, _)| prefix.covers(path))
+                .max_by_key(|(prefix, _)| prefix.path.len())
+                .map(|(_, profile)| profile),
+            None => {
+                let mut bound: Vec<_> = bound.collect();
+                bound.sort_by_key(|(prefix, _)| prefix.path.len());
+                match bound.as_slice() {
+                    [(prefix, profile), ..] if prefix.path.is_empty() => Some(*profile),
+                    [(_, profile)] => Some(*profile),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Profile> {
+        self.profiles.iter()
+    }
+
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.name == name)
+    }
+
+    /// Whether an environment variable carries a token of ours: no child gets to see it.
+    #[must_use]
+    pub fn is_secret_variable(&self, name: &str) -> bool {
+        let ours =
+            name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("VALETKEY_TOKEN_"));
+        ours || self.profiles.iter().any(|profile| profile.token_env.iter().any(|own| own == name))
+    }
+}
+
+impl Prefix {
+    fn covers(&self, path: &str) -> bool {
+        self.path.is_empty()
+            || path
+                .strip_prefix(self.path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl Profile {
+    /// Where this profile's sessions are kept.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place::Profile(self.name.clone())
+    }
+
+    #[must_use]
+    pub fn key(&self, account: &str) -> Key {
+        Key {
+            place: self.place(),
+            client_id: self.client_id.clone(),
+            account: account.to_owned(),
+            path: None,
+        }
+    }
+
+    /// Who issues this profile's tokens: a session of another issuer is not this profile's.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref());
+        issuer.map(Url::to_string).unwrap_or_default()
+    }
+
+    /// The first origin: what a person signs in to.
+    #[must_use]
+    pub fn home(&self) -> String {
+        self.origins.first().map_or_else(String::new, |prefix| prefix.origin.clone())
+    }
+
+    /// The account that a request asks for. The user name which the host wants beside any token
+    /// (`https://oauth2@host/...`) asks for none.
+    #[must_use]
+    pub fn asked_account<'a>(&self, resource: &'a Resource) -> Option<&'a str> {
+        let name = resource.account.as_deref()?;
+        (name != self.username && !name.is_empty()).then_some(name)
+    }
+
+    /// What a caller may see of a session.
+    #[must_use]
+    pub fn credential(&self, session: &Session, access: &Secret) -> Credential {
+        Credential {
+            username: self.username_for(&session.key.account),
+            secret: access.clone(),
+            form: Form::Token(self.scheme),
+            expires: session.tokens.expires,
+            proof: Some(Proof {
+                place: session.key.place.digest(),
+                key: session.key.digest(),
+                token: access.fingerprint(),
+            }),
+            renewable: session.tokens.refresh.is_some(),
+            refresh: None,
+        }
+    }
+
+    fn username_for(&self, account: &str) -> String {
+        if account.is_empty() && self.username.contains("{account}") {
+            // Hosts that read only the password still want a user name.
+            return "oauth2".to_owned();
+        }
+        self.username.replace("{account}", account)
+    }
+
+    /// A token that the environment holds for the resource's host; stores are then not touched.
+    #[must_use]
+    pub fn environment_token(
+        &self,
+        resource: &Resource,
+        environment: &Environment,
+    ) -> Option<Credential> {
+        let own = self.token_env.iter().find_map(|name| environment.get(name));
+        let token = own.or_else(|| host_token(resource, environment))?;
+        Some(Credential {
+            username: self.username_for(self.asked_account(resource).unwrap_or_default()),
+            ..environment_credential(token, Form::Token(self.scheme))
+        })
+    }
+
+    /// # Errors
+    /// `Configuration` when the profile names no client.
+    pub fn require_client_id(&self) -> Result<&str> {
+        if self.client_id.is_empty() {
+            let what = format!("the profile {} has no client id", self.name);
+            let hint = format!(
+                "register a public client at {}, then set client_id in [profile.{}] of \
+                 config.toml or pass --client-id",
+                self.issuer.as_ref().map_or("the provider", Url::as_str),
+                self.name
+            );
+            return Err(Error::new(Kind::Configuration, what).hint(hint));
+        }
+        Ok(&self.client_id)
+    }
+}
+
+/// A token that the environment holds for a host without a profile.
+#[must_use]
+pub fn environment_token(resource: &Resource, environment: &Environment) -> Option<Credential> {
+    let username = resource.account.clone().unwrap_or_else(|| "oauth2".to_owned());
+    let token = host_token(resource, environment)?;
+    Some(Credential { username, ..environment_credential(token, Form::Token(Scheme::Basic)) })
+}
+
+/// `VALETKEY_TOKEN_<host>`: dots as `_`, hyphens as `__`, in lower or upper case. It is meant for
+/// the host on its own port, over TLS or on this machine.
+fn host_token<'a>(resource: &Resource, environment: &'a Environment) -> Option<&'a str> {
+    let host = &resource.host;
+    let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+    if resource.protocol != "https" || host.is_empty() || !plain {
+        return None;
+    }
+    let name = format!("VALETKEY_TOKEN_{}", host.replace('-', "__").replace('.', "_"));
+    environment.get(&name).or_else(|| environment.get(&name.to_ascii_uppercase()))
+}
+
+fn environment_credential(token: &str, form: Form) -> Credential {
+    Credential {
+        username: String::new(),
+        secret: Secret::new(token),
+        form,
+        expires: None,
+        proof: None,
+        renewable: false,
+        refresh: None,
+    }
+}
+
+/// Whether a URL may carry secrets: TLS, or plain HTTP that stays on this machine
+/// (OAuth 2.1 section 1.5, RFC 8252 section 8.3).
+#[must_use]
+pub fn is_safe(url: &Url) -> bool {
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
+}
+
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profiles(text: &str) -> Profiles {
+        config::parse(text, &Environment::default()).expect("a valid configuration")
+    }
+
+    fn found<'a>(profiles: &'a Profiles, url: &str) -> Option<&'a str> {
+        profiles.find(&Resource::parse(url).expect("a URL")).map(|profile| profile.name.as_str())
+    }
+
+    #[test]
+    fn origins_match_exactly_and_the_longest_path_wins() {
+        let profiles = profiles(
+            r#"
+            [profile.a]
+            origins = ["https://git.example", "https://api.example/v1"]
+            issuer = "https://auth.example"
+            [profile.b]
+            origins = ["https://git.example/team"]
+            issuer = "https://auth.example"
+            "#,
+        );
+        assert_eq!(found(&profiles, "https://GIT.example:443/x"), Some("a"));
+        assert_eq!(found(&profiles, "https://git.example/team/s.git"), Some("b"));
+        assert_eq!(found(&profiles, "https://git.example/teams"), Some("a"));
+        assert_eq!(found(&profiles, "https://git.example"), Some("a"));
+        assert_eq!(found(&profiles, "https://api.example"), Some("a"));
+        assert_eq!(found(&profiles, "https://api.example/v2"), None);
+        for stranger in [
+            "http://git.example",
+            "https://git.example:8443",
+            "https://git.example.evil.example",
+            "https://evilgit.example",
+            "https://sub.git.example",
+        ] {
+            assert_eq!(found(&profiles, stranger), None, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_the_environment_is_bound_to_its_host() {
+        let token = |url: &str| {
+            let environment: Environment =
+                [("VALETKEY_TOKEN_my__git_example".into(), "t".into())].into_iter().collect();
+            environment_token(&Resource::parse(url).expect("a URL"), &environment).is_some()
+        };
+        assert!(token("https://my-git.example/a"));
+        assert!(!token("http://my-git.example"));
+        assert!(!token("https://my-git.example:8443"));
+        assert!(!token("https://my.git.example"));
+    }
+}

@@ -1,0 +1,409 @@
+//! The user's configuration file: read whole, checked whole. A file that others could have
+//! written is not believed, and neither is any file of the current directory.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use url::Url;
+
+use super::{AccountSource, Endpoints, Flow, Prefix, Profile, Profiles, Redirect, is_safe};
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Resource, Scheme, Secret, StoreChoice};
+
+/// Seconds; oauth.md 3.3 settles the contradiction of the systems we serve.
+const REFRESH_MARGIN: u64 = 60;
+
+#[derive(Deserialize)]
+struct File {
+    store: Option<String>,
+    flow: Option<Flow>,
+    #[serde(default)]
+    profile: std::collections::BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    origins: Vec<String>,
+    issuer: Option<Url>,
+    authorization_endpoint: Option<Url>,
+    token_endpoint: Option<Url>,
+    device_authorization_endpoint: Option<Url>,
+    revocation_endpoint: Option<Url>,
+    userinfo_endpoint: Option<Url>,
+    client_id: Option<String>,
+    client_id_env: Option<String>,
+    client_secret: Option<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    audience: Option<String>,
+    resource: Option<String>,
+    flow: Option<Flow>,
+    redirect: Option<RedirectEntry>,
+    username: Option<String>,
+    #[serde(default)]
+    scheme: Scheme,
+    #[serde(default)]
+    token_env: Vec<String>,
+    refresh_margin: Option<u64>,
+    account: Option<AccountEntry>,
+}
+
+#[derive(Deserialize)]
+struct RedirectEntry {
+    host: Option<String>,
+    ports: Option<Vec<u16>>,
+    path: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct AccountEntry {
+    url: Url,
+    id: String,
+}
+
+const FILE_KEYS: &[&str] = &["store", "flow", "profile"];
+const PROFILE_KEYS: &[&str] = &[
+    "origins",
+    "issuer",
+    "authorization_endpoint",
+    "token_endpoint",
+    "device_authorization_endpoint",
+    "revocation_endpoint",
+    "userinfo_endpoint",
+    "client_id",
+    "client_id_env",
+    "client_secret",
+    "scopes",
+    "audience",
+    "resource",
+    "flow",
+    "redirect",
+    "username",
+    "scheme",
+    "token_env",
+    "refresh_margin",
+    "account",
+];
+const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
+const ACCOUNT_KEYS: &[&str] = &["url", "id"];
+
+pub(super) fn load(environment: &Environment) -> Result<Profiles> {
+    let path = match environment.get("VALETKEY_CONFIG") {
+        Some(path) => path.into(),
+        None => match environment.config_directory() {
+            Ok(directory) => directory.join("config.toml"),
+            // Without a home there is no configuration; the vault says so if it matters.
+            Err(_) => return parse("", environment),
+        },
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return parse("", environment);
+        }
+        Err(error) => {
+            return Err(wrong(format!("cannot read {}", path.display())).because(error));
+        }
+    };
+    trust(&path)?;
+    parse(&text, environment)
+        .map_err(|error| Error { what: format!("{}: {}", path.display(), error.what), ..error })
+}
+
+/// Whoever can write this file decides where tokens go.
+#[cfg(unix)]
+fn trust(path: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata(path)
+        .map_err(|error| wrong(format!("cannot read {}", path.display())).because(error))?;
+    let owner_is_trusted = file.uid() == rustix::process::geteuid().as_raw() || file.uid() == 0;
+    if file.mode() & 0o022 != 0 || !owner_is_trusted {
+        return Err(wrong(format!("others can write {}", path.display()))
+            .hint(format!("chmod go-w {}", path.display())));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn trust(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+        wrong(format!("line {line}: {}", error.message()))
+    })?;
+    known_keys(&table)?;
+    let file: File = table
+        .try_into()
+        .map_err(|error: toml::de::Error| wrong(error.message().trim().replace('\n', ", ")))?;
+    let store = match environment.get("VALETKEY_STORE").map(str::to_owned).or(file.store) {
+        None => StoreChoice::Auto,
+        Some(name) => read_store(&name)?,
+    };
+    let profiles = file
+        .profile
+        .into_iter()
+        .map(|(name, entry)| read_profile(name, entry, environment))
+        .collect::<Result<Vec<_>>>()?;
+    no_origin_twice(&profiles)?;
+    Ok(Profiles { store, flow: read_flow(environment)?.or(file.flow), profiles })
+}
+
+fn read_store(name: &str) -> Result<StoreChoice> {
+    let suffix = name.strip_prefix("helper:");
+    match name {
+        "auto" => Ok(StoreChoice::Auto),
+        "keychain" => Ok(StoreChoice::Keychain),
+        "file" => Ok(StoreChoice::File),
+        _ => match suffix {
+            Some(suffix)
+                if !suffix.is_empty()
+                    && suffix
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) =>
+            {
+                Ok(StoreChoice::Helper(suffix.to_owned()))
+            }
+            _ => Err(wrong(format!("there is no store called {name}"))
+                .hint("use auto, keychain, file or helper:NAME for docker-credential-NAME")),
+        },
+    }
+}
+
+fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
+    let Some(name) = environment.get("VALETKEY_FLOW") else { return Ok(None) };
+    <Flow as clap::ValueEnum>::from_str(name, false).map(Some).map_err(|_| {
+        wrong(format!("VALETKEY_FLOW names no flow: {name}"))
+            .hint("use auto, browser, device, paste or none")
+    })
+}
+
+fn read_profile(name: String, entry: Entry, environment: &Environment) -> Result<Profile> {
+    let here = |what: String| wrong(format!("[profile.{name}] {what}"));
+    let safe = |key: &str, url: Option<Url>| match url {
+        Some(url) if !is_safe(&url) || !url.username().is_empty() || url.password().is_some() => {
+            Err(here(format!("{key} is neither https nor on this machine")))
+        }
+        url => Ok(url),
+    };
+    let origins = entry
+        .origins
+        .iter()
+        .map(|text| read_origin(text).map_err(|error| here(error.what)))
+        .collect::<Result<Vec<_>>>()?;
+    if origins.is_empty() {
+        return Err(here("names no origin".to_owned()));
+    }
+    let issuer = safe("issuer", entry.issuer)?;
+    if issuer.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
+        return Err(here("issuer has a query or a fragment (RFC 8414 section 2)".to_owned()));
+    }
+    let endpoints = Endpoints {
+        authorization: safe("authorization_endpoint", entry.authorization_endpoint)?,
+        token: safe("token_endpoint", entry.token_endpoint)?,
+        device_authorization: safe(
+            "device_authorization_endpoint",
+            entry.device_authorization_endpoint,
+        )?,
+        revocation: safe("revocation_endpoint", entry.revocation_endpoint)?,
+        userinfo: safe("userinfo_endpoint", entry.userinfo_endpoint)?,
+    };
+    if issuer.is_none() && endpoints.token.is_none() && entry.flow != Some(Flow::None) {
+        return Err(here("has neither issuer nor token_endpoint".to_owned())
+            .hint("name the issuer, or set flow = \"none\" to keep only what is stored"));
+    }
+    let from_environment = entry.client_id_env.as_deref().and_then(|name| environment.get(name));
+    let client_id = from_environment.map(str::to_owned).or(entry.client_id).unwrap_or_default();
+    let account = match entry.account {
+        None => None,
+        Some(account) => Some(AccountSource {
+            url: safe("account.url", Some(account.url.clone()))?.unwrap_or(account.url),
+            id: account.id,
+        }),
+    };
+    let redirect = entry.redirect.map_or_else(
+        || Ok(Redirect::default()),
+        |redirect| read_redirect(redirect).map_err(|error| here(error.what)),
+    )?;
+    Ok(Profile {
+        origins,
+        issuer,
+        endpoints,
+        client_id,
+        client_secret: entry.client_secret.map(Secret::new),
+        scopes: entry.scopes,
+        audience: entry.audience,
+        resource: entry.resource,
+        flow: entry.flow,
+        redirect,
+        username: entry.username.unwrap_or_else(|| "oauth2".to_owned()),
+        scheme: entry.scheme,
+        token_env: entry.token_env,
+        refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
+        account,
+        name,
+    })
+}
+
+fn read_origin(text: &str) -> Result<Prefix> {
+    let resource = match text.contains("://") {
+        true => Resource::parse(text)?,
+        false => return Err(wrong(format!("origin {text} has no scheme"))),
+    };
+    let loopback = Url::parse(&resource.origin()).is_ok_and(|url| is_safe(&url));
+    if !loopback || resource.account.is_some() || text.contains(['?', '#']) {
+        return Err(wrong(format!("origin {text} is not an https URL without user and query")));
+    }
+    Ok(Prefix { origin: resource.origin(), path: resource.path.unwrap_or_default() })
+}
+
+impl Default for Redirect {
+    fn default() -> Self {
+        Self { host: "127.0.0.1".to_owned(), ports: vec![0], path: "/callback".to_owned() }
+    }
+}
+
+fn read_redirect(entry: RedirectEntry) -> Result<Redirect> {
+    let plain = Redirect::default();
+    let redirect = Redirect {
+        host: entry.host.unwrap_or(plain.host),
+        ports: entry.ports.unwrap_or(plain.ports),
+        path: entry.path.unwrap_or(plain.path),
+    };
+    if !["127.0.0.1", "[::1]", "localhost"].contains(&redirect.host.as_str()) {
+        return Err(wrong("redirect.host is not a loopback address".to_owned()));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if !redirect.path.starts_with('/') || !redirect.path.bytes().all(plain) {
+        return Err(wrong("redirect.path is not a plain absolute path".to_owned()));
+    }
+    if redirect.ports.is_empty() {
+        return Err(wrong("redirect.ports is empty".to_owned()));
+    }
+    Ok(redirect)
+}
+
+fn no_origin_twice(profiles: &[Profile]) -> Result<()> {
+    let mut seen = std::collections::HashMap::new();
+    for profile in profiles {
+        for prefix in &profile.origins {
+            if let Some(other) = seen.insert((&prefix.origin, &prefix.path), &profile.name) {
+                return Err(wrong(format!(
+                    "{} is bound to both profile {other} and profile {}",
+                    prefix.origin, profile.name
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// serde alone would name a key's neighbours in a list of twenty; a person wants the one.
+fn known_keys(file: &toml::Table) -> Result<()> {
+    let check = |table: &toml::Table, known: &[&str], place: &str| match table
+        .keys()
+        .find(|key| !known.contains(&key.as_str()))
+    {
+        None => Ok(()),
+        Some(key) => {
+            let error = wrong(format!("{place}{key} is no setting"));
+            Err(match nearest(key, known) {
+                Some(near) => error.hint(format!("did you mean {near}?")),
+                None => error.hint(format!("known here: {}", known.join(", "))),
+            })
+        }
+    };
+    check(file, FILE_KEYS, "")?;
+    let profiles = file.get("profile").and_then(toml::Value::as_table);
+    for (name, profile) in profiles.into_iter().flatten() {
+        let Some(profile) = profile.as_table() else { continue };
+        check(profile, PROFILE_KEYS, &format!("[profile.{name}] "))?;
+        for (key, known) in [("redirect", REDIRECT_KEYS), ("account", ACCOUNT_KEYS)] {
+            if let Some(table) = profile.get(key).and_then(toml::Value::as_table) {
+                check(table, known, &format!("[profile.{name}] {key}."))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The known name that differs in at most a third of its letters.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |other: &str| {
+        let other: Vec<char> = other.chars().collect();
+        let mut row: Vec<usize> = (0..=other.len()).collect();
+        for (above, letter) in word.chars().enumerate() {
+            let mut diagonal = row[0];
+            row[0] = above + 1;
+            for (column, candidate) in other.iter().enumerate() {
+                let replaced = diagonal + usize::from(letter != *candidate);
+                diagonal = row[column + 1];
+                row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+            }
+        }
+        row[other.len()]
+    };
+    let (near, name) = known.iter().map(|name| (distance(name), *name)).min()?;
+    (near <= name.len().div_ceil(3)).then_some(name)
+}
+
+fn wrong(what: String) -> Error {
+    Error::new(Kind::Configuration, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> (String, Option<String>) {
+        let error = parse(text, &Environment::default()).expect_err("must be refused");
+        assert_eq!(error.kind, Kind::Configuration);
+        (error.what, error.hint)
+    }
+
+    #[test]
+    fn an_unknown_key_is_answered_with_the_nearest_known_one() {
+        let text = "[profile.a]\norigins = [\"https://a.example\"]\nisuer = \"https://b.example\"";
+        let (what, hint) = complaint(text);
+        assert_eq!(what, "[profile.a] isuer is no setting");
+        assert_eq!(hint.as_deref(), Some("did you mean issuer?"));
+        assert_eq!(complaint("stoer = \"file\"").1.as_deref(), Some("did you mean store?"));
+    }
+
+    #[test]
+    fn what_would_leak_a_token_is_refused() {
+        let profile =
+            |line: &str| format!("[profile.a]\norigins = [\"https://a.example\"]\n{line}");
+        for (text, what) in [
+            ("issuer = \"http://b.example\"", "issuer is neither https nor on this machine"),
+            ("issuer = \"https://b.example?x\"", "issuer has a query"),
+            ("token_endpoint = \"http://b.example\"", "token_endpoint is neither https"),
+            ("", "has neither issuer nor token_endpoint"),
+            (
+                "issuer = \"https://b.example\"\nredirect = { host = \"0.0.0.0\" }",
+                "redirect.host is not a loopback address",
+            ),
+        ] {
+            let (found, _) = complaint(&profile(text));
+            assert!(found.contains(what), "{found}");
+        }
+        let (found, _) =
+            complaint("[profile.a]\norigins = [\"http://a.example\"]\nissuer = \"https://b\"");
+        assert!(found.contains("not an https URL"), "{found}");
+    }
+
+    #[test]
+    fn one_origin_has_one_profile() {
+        let text = "[profile.a]\norigins = [\"https://x.example\"]\nissuer = \"https://i\"\n\
+                    [profile.b]\norigins = [\"https://X.example:443/\"]\nissuer = \"https://i\"";
+        assert!(complaint(text).0.contains("bound to both profile a and profile b"));
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line() {
+        assert!(complaint("store = \"auto\"\nflow = \n").0.starts_with("line 2:"));
+    }
+}

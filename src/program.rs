@@ -1,0 +1,113 @@
+//! The only room that starts other programs. They get null or pipes for their standard streams,
+//! never ours; they get no token in their arguments or environment; and none is waited for
+//! without an end.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::environment::Environment;
+
+/// What a program that was waited for left behind.
+#[derive(Debug)]
+pub struct Finished {
+    pub success: bool,
+    pub output: Vec<u8>,
+}
+
+/// The first file of that name on PATH that could be started.
+#[must_use]
+pub fn find(name: &str, environment: &Environment) -> Option<PathBuf> {
+    let path = environment.get("PATH")?;
+    std::env::split_paths(path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(name))
+        .find(|candidate| is_program(candidate))
+}
+
+#[cfg(unix)]
+fn is_program(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_program(path: &std::path::Path) -> bool {
+    path.with_extension("exe").is_file()
+}
+
+/// Runs a program to its end, or kills it when `limit` has passed, which is an error of kind
+/// `TimedOut`.
+///
+/// # Errors
+/// When it cannot be started, or does not end.
+pub fn run(
+    program: &OsStr,
+    arguments: &[&OsStr],
+    input: &[u8],
+    environment: &Environment,
+    hidden: impl Fn(&str) -> bool,
+    limit: Duration,
+) -> std::io::Result<Finished> {
+    let mut command = command(program, arguments, environment, hidden);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (mut to, mut from) = (child.stdin.take(), child.stdout.take());
+    let input = zeroize::Zeroizing::new(input.to_vec());
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        // A program that does not read its input is no failure; its answer tells.
+        if let Some(to) = &mut to {
+            let _ = to.write_all(&input);
+        }
+        drop(to);
+        let mut output = Vec::new();
+        let read = from.as_mut().map_or(Ok(0), |from| from.read_to_end(&mut output));
+        let _ = sender.send(read.map(|_| output));
+    });
+    match receiver.recv_timeout(limit) {
+        Ok(output) => Ok(Finished { output: output?, success: child.wait()?.success() }),
+        Err(_) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(std::io::ErrorKind::TimedOut.into())
+        }
+    }
+}
+
+/// Starts a program that lives its own life: not waited for, in a process group of its own so
+/// that a Ctrl-C meant for us does not reach it.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn launch(
+    program: &OsStr,
+    arguments: &[&OsStr],
+    environment: &Environment,
+    hidden: impl Fn(&str) -> bool,
+) -> std::io::Result<()> {
+    let mut command = command(program, arguments, environment, hidden);
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.spawn().map(drop)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the room that starts programs")]
+fn command(
+    program: &OsStr,
+    arguments: &[&OsStr],
+    environment: &Environment,
+    hidden: impl Fn(&str) -> bool,
+) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(environment.without(hidden))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}

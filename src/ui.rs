@@ -1,0 +1,294 @@
+//! Meeting the person. Rules of the house:
+//!
+//! - stdout is never touched here; stderr is for talk, and stays empty when all went well.
+//! - What needs a person goes to the terminal: stderr if it is one, else `/dev/tty`, because half
+//!   of the tools that run us swallow stderr.
+//! - Sentences start in lower case and end without a full stop; `error:`, `hint:` and `warning:`
+//!   stand before them.
+//! - What strangers wrote is stripped of control and direction characters before it is shown.
+
+use std::cell::OnceCell;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::sync::mpsc;
+
+use url::Url;
+
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::model::Caller;
+use crate::program;
+
+pub struct Ui<'a> {
+    environment: &'a Environment,
+    /// Names of variables that no child may see.
+    hidden: &'a dyn Fn(&str) -> bool,
+    stderr_is_terminal: bool,
+    /// Our standard output, only to see whether somebody still reads it.
+    caller: Option<Reader>,
+    terminal: OnceCell<Option<File>>,
+    logging: bool,
+}
+
+/// Who reads our answer.
+#[cfg(unix)]
+type Reader = std::os::fd::OwnedFd;
+#[cfg(not(unix))]
+type Reader = File;
+
+impl<'a> Ui<'a> {
+    pub fn new(
+        environment: &'a Environment,
+        hidden: &'a dyn Fn(&str) -> bool,
+        stderr_is_terminal: bool,
+        caller: Option<Reader>,
+    ) -> Self {
+        let logging = environment.get("VALETKEY_LOG").is_some_and(|level| level != "off");
+        let terminal = OnceCell::new();
+        Self { environment, hidden, stderr_is_terminal, caller, terminal, logging }
+    }
+
+    /// Whether somebody is here who could answer, and may be asked by this caller.
+    #[must_use]
+    pub fn person(&self, caller: Caller) -> bool {
+        self.could_ask(caller) && !(caller == Caller::Git && self.git_forbids_asking())
+    }
+
+    /// As `person`, as far as it can be known at no cost.
+    #[must_use]
+    pub fn could_ask(&self, caller: Caller) -> bool {
+        if caller == Caller::Hasty {
+            return false;
+        }
+        match self.environment.get("VALETKEY_INTERACTIVE") {
+            Some("always") => return true,
+            Some("never") => return false,
+            _ => {}
+        }
+        let ci = self.environment.get("CI").is_some_and(|value| value != "false");
+        let git = caller == Caller::Git && self.environment.get("GIT_TERMINAL_PROMPT") == Some("0");
+        !ci && !git && (self.terminal().is_some() || self.desktop())
+    }
+
+    /// git-config(1) `credential.interactive`, which git leaves to its helpers to honour.
+    fn git_forbids_asking(&self) -> bool {
+        let Some(git) = program::find("git", self.environment) else { return false };
+        let arguments = ["config", "--get", "credential.interactive"];
+        let answer = program::run(
+            git.as_os_str(),
+            &arguments.map(std::ffi::OsStr::new),
+            b"",
+            self.environment,
+            self.hidden,
+            std::time::Duration::from_secs(5),
+        );
+        let word = answer.map(|finished| finished.output).unwrap_or_default();
+        let word = String::from_utf8_lossy(&word).trim().to_ascii_lowercase();
+        matches!(word.as_str(), "false" | "never" | "no" | "off" | "0")
+    }
+
+    /// Whether the caller has gone away: git was interrupted, or never meant the request.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn caller_is_gone(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let Some(caller) = &self.caller else { return false };
+        let mut watched = [PollFd::new(caller, PollFlags::OUT)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let polled = poll(&mut watched, Some(&at_once));
+        // A pipe without a reader is in error.
+        polled.is_ok() && watched[0].revents().contains(PollFlags::ERR)
+    }
+
+    #[cfg(not(unix))]
+    #[must_use]
+    pub fn caller_is_gone(&self) -> bool {
+        false
+    }
+
+    /// Says something to the person.
+    pub fn say(&self, text: &str) {
+        let text = sanitize(text);
+        match self.terminal().filter(|_| !self.stderr_is_terminal) {
+            Some(mut terminal) => {
+                // A terminal that went away has nobody before it.
+                let _ = writeln!(terminal, "{text}");
+            }
+            None => to_stderr(&text),
+        }
+    }
+
+    pub fn warn(&self, text: &str) {
+        to_stderr(&format!("warning: {}", sanitize(text)));
+    }
+
+    /// One step of the road, for VALETKEY_LOG. Steps hold names and numbers, never secrets.
+    pub fn log(&self, step: impl FnOnce() -> String) {
+        if self.logging {
+            to_stderr(&format!("valetkey: {}", sanitize(&step())));
+        }
+    }
+
+    /// Whether a person sees what `say` says on a screen of their own.
+    #[must_use]
+    pub fn has_terminal(&self) -> bool {
+        self.stderr_is_terminal || self.terminal().is_some()
+    }
+
+    /// Lines that the person types or pastes, as they come.
+    #[must_use]
+    pub fn lines(&self) -> Option<mpsc::Receiver<String>> {
+        let terminal = self.terminal()?.try_clone().ok()?;
+        if !in_foreground(&terminal) {
+            return None;
+        }
+        let (sender, receiver) = mpsc::channel();
+        // It ends with the process: a read of a terminal cannot be called off.
+        std::thread::spawn(move || {
+            for line in BufReader::new(terminal).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Some(receiver)
+    }
+
+    fn terminal(&self) -> Option<&File> {
+        self.terminal.get_or_init(open_terminal).as_ref()
+    }
+
+    /// Whether this machine can show a browser to the person: theirs by `$BROWSER`, or a desktop
+    /// that is not at the other end of an SSH connection.
+    #[must_use]
+    pub fn can_open_browser(&self) -> bool {
+        self.environment.get("BROWSER").is_some() || self.desktop()
+    }
+
+    fn desktop(&self) -> bool {
+        let set = |name: &str| self.environment.get(name).is_some();
+        if cfg!(any(target_os = "macos", windows)) {
+            return !set("SSH_CONNECTION");
+        }
+        set("DISPLAY") || set("WAYLAND_DISPLAY")
+    }
+
+    /// Shows a page in a browser that is never waited for. `false` if none could be started.
+    #[must_use]
+    pub fn open(&self, url: &Url) -> bool {
+        // After parsing nothing but these two schemes can reach a program, so no argument of ours
+        // starts with a dash and no handler of another scheme is woken.
+        if !matches!(url.scheme(), "https" | "http") {
+            return false;
+        }
+        match self.environment.get("BROWSER") {
+            Some(browsers) => browsers.split(':').any(|browser| self.open_with(browser, url)),
+            None => open::commands(url.as_str()).iter().any(|command| {
+                let arguments: Vec<_> = command.get_args().collect();
+                self.launch(command.get_program(), &arguments)
+            }),
+        }
+    }
+
+    /// One entry of `$BROWSER`: words, of which `%s` is the URL, else it goes last. No shell.
+    fn open_with(&self, browser: &str, url: &Url) -> bool {
+        let mut words = browser.split_whitespace();
+        let Some(program) = words.next() else { return false };
+        let mut arguments: Vec<String> =
+            words.map(|word| word.replace("%s", url.as_str())).collect();
+        if !browser.contains("%s") {
+            arguments.push(url.to_string());
+        }
+        let arguments: Vec<_> = arguments.iter().map(std::ffi::OsStr::new).collect();
+        self.launch(program.as_ref(), &arguments)
+    }
+
+    fn launch(&self, program: &std::ffi::OsStr, arguments: &[&std::ffi::OsStr]) -> bool {
+        let started = match program.to_str().filter(|name| !name.contains('/')) {
+            Some(name) => program::find(name, self.environment).map(Into::into),
+            None => Some(program.to_owned()),
+        };
+        started.is_some_and(|program: std::ffi::OsString| {
+            program::launch(&program, arguments, self.environment, self.hidden).is_ok()
+        })
+    }
+}
+
+#[cfg(unix)]
+fn open_terminal() -> Option<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NOCTTY.bits().cast_signed();
+    OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty").ok()
+}
+
+#[cfg(not(unix))]
+fn open_terminal() -> Option<File> {
+    OpenOptions::new().read(true).write(true).open("CONIN$").ok()
+}
+
+/// A background job that reads its terminal is stopped by the kernel.
+#[cfg(unix)]
+fn in_foreground(terminal: &File) -> bool {
+    rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+#[cfg(not(unix))]
+fn in_foreground(_: &File) -> bool {
+    true
+}
+
+/// The one way in which a failure is shown.
+pub fn report(error: &Error) {
+    to_stderr(&describe(error));
+}
+
+/// `error:` with its causes, then `hint:`.
+#[must_use]
+pub fn describe(error: &Error) -> String {
+    let mut text = format!("error: {}", error.what);
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    let mut text = sanitize(&text.replace('\n', " "));
+    if let Some(hint) = &error.hint {
+        text.push_str(&format!("\nhint: {}", sanitize(hint)));
+    }
+    text
+}
+
+#[expect(clippy::disallowed_methods, reason = "the room that talks")]
+fn to_stderr(text: &str) {
+    // Nobody is left to be told that nobody can be told.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Text for a terminal: no control characters but line ends, no escape sequences, no invisible or
+/// direction-changing characters, so that a stranger's text can neither act nor lie (CVE-2024-50349).
+#[must_use]
+pub fn sanitize(text: &str) -> String {
+    text.chars().filter(|&letter| letter == '\n' || is_visible(letter)).collect()
+}
+
+fn is_visible(letter: char) -> bool {
+    !letter.is_control()
+        && !matches!(letter,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn what_strangers_wrote_cannot_act() {
+        let osc = "a\u{1b}]52;c;aGk=\u{7}b\u{9b}31m\r\u{202e}c\u{200b}";
+        assert_eq!(sanitize(osc), "a]52;c;aGk=b31mc");
+        let error = Error::new(Kind::Failed, "line\nerror: forged").hint("do\u{1b}[2J");
+        assert_eq!(describe(&error), "error: line error: forged\nhint: do[2J");
+    }
+}

@@ -1,0 +1,203 @@
+//! A record as bytes: JSON, the same in every store. Rule V2 of protocol.md.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind, Result};
+use crate::model::{Key, Place, Record, Secret, Session, Static, TokenSet};
+
+const VERSION: u32 = 1;
+
+/// Both kinds of record; `kind` says which fields mean something.
+#[derive(Default, Serialize, Deserialize)]
+struct Written<'a> {
+    v: u32,
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    account: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authority: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authtype: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    stored_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renewed_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<String>,
+}
+
+fn exposed(secret: &Secret) -> Zeroizing<String> {
+    Zeroizing::new(secret.expose().to_owned())
+}
+
+pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
+    let mut written = match record {
+        Record::Session(session) => {
+            let Session { key: _, authority, tokens, signed_in, renewed, former } = session;
+            let TokenSet { access, refresh, expires, scope } = tokens;
+            Written {
+                kind: "session",
+                authority: Some(authority.clone()),
+                access_token: access.as_ref().map(exposed),
+                refresh_token: refresh.as_ref().map(exposed),
+                expires_at: *expires,
+                scope: scope.clone(),
+                stored_at: *signed_in,
+                renewed_at: Some(*renewed),
+                former: former.clone(),
+                ..Written::default()
+            }
+        }
+        Record::Static(entry) => {
+            let Static { key: _, secret, authtype, expires, refresh, stored } = entry;
+            Written {
+                kind: "static",
+                secret: Some(exposed(secret)),
+                authtype: authtype.clone(),
+                expires_at: *expires,
+                refresh_token: refresh.as_ref().map(exposed),
+                stored_at: *stored,
+                ..Written::default()
+            }
+        }
+    };
+    let Key { place, client_id, account, path } = record.key();
+    written.v = VERSION;
+    written.account.clone_from(account);
+    written.path.clone_from(path);
+    match place {
+        Place::Profile(name) => {
+            written.profile = Some(name.clone());
+            written.client_id = Some(client_id.clone());
+        }
+        Place::Origin(origin) => written.origin = Some(origin.clone()),
+    }
+    // Strings and numbers cannot fail to become JSON.
+    Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
+}
+
+/// # Errors
+/// `Storage` when the bytes are not a record of ours; the message holds none of them.
+pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
+    let broken = |what: &str| {
+        Error::new(Kind::Storage, format!("the record in {place} {what}"))
+            .hint("valetkey logout --all removes what cannot be read; then sign in again")
+    };
+    // serde_json's own message could quote the content.
+    let written: Written<'_> =
+        serde_json::from_slice(content).map_err(|_| broken("cannot be read"))?;
+    if written.v != VERSION {
+        return Err(broken("was written by another version of valetkey"));
+    }
+    let (place, client_id) = match (written.profile, written.client_id, written.origin) {
+        (Some(name), Some(client_id), None) => (Place::Profile(name), client_id),
+        (None, None, Some(origin)) => (Place::Origin(origin), String::new()),
+        _ => return Err(broken("names no place")),
+    };
+    let key = Key { place, client_id, account: written.account, path: written.path };
+    let secret = |text: Option<Zeroizing<String>>| text.map(|text| Secret::new(text.as_str()));
+    match (written.kind, secret(written.secret)) {
+        ("session", None) => Ok(Record::Session(Session {
+            key,
+            authority: written.authority.unwrap_or_default(),
+            tokens: TokenSet {
+                access: secret(written.access_token),
+                refresh: secret(written.refresh_token),
+                expires: written.expires_at,
+                scope: written.scope,
+            },
+            signed_in: written.stored_at,
+            renewed: written.renewed_at.unwrap_or(written.stored_at),
+            former: written.former,
+        })),
+        ("static", Some(secret_value)) => Ok(Record::Static(Static {
+            key,
+            secret: secret_value,
+            authtype: written.authtype,
+            expires: written.expires_at,
+            refresh: secret(written.refresh_token),
+            stored: written.stored_at,
+        })),
+        _ => Err(broken("is of an unknown kind")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Record {
+        let key = Key {
+            place: Place::Profile("acme".into()),
+            client_id: "id".into(),
+            account: "alice".into(),
+            path: None,
+        };
+        Record::Session(Session {
+            key,
+            authority: "https://auth.acme.dev/".into(),
+            tokens: TokenSet {
+                access: Some(Secret::new("at")),
+                refresh: Some(Secret::new("rt")),
+                expires: Some(20),
+                scope: None,
+            },
+            signed_in: 10,
+            renewed: 11,
+            former: vec!["ff".into()],
+        })
+    }
+
+    #[test]
+    fn the_bytes_of_a_session_are_pinned() {
+        let bytes = write(&session());
+        let text = r#"{"v":1,"kind":"session","profile":"acme","client_id":"id","account":"alice","authority":"https://auth.acme.dev/","access_token":"at","refresh_token":"rt","expires_at":20,"stored_at":10,"renewed_at":11,"former":["ff"]}"#;
+        assert_eq!(std::str::from_utf8(&bytes).unwrap(), text);
+        let Record::Session(back) = read(&bytes, "x").unwrap() else { panic!("a session") };
+        assert_eq!(*back.key.account, *"alice");
+        assert!(back.tokens.refresh == Some(Secret::new("rt")));
+        assert_eq!(write(&Record::Session(back)), bytes);
+    }
+
+    #[test]
+    fn the_bytes_of_a_static_credential_are_pinned() {
+        let text = r#"{"v":1,"kind":"static","origin":"https://a","path":"p","account":"u","secret":"s","authtype":"Bearer","expires_at":5,"stored_at":1}"#;
+        let record = read(text.as_bytes(), "x").unwrap();
+        assert_eq!(std::str::from_utf8(&write(&record)).unwrap(), text);
+    }
+
+    #[test]
+    fn a_broken_record_is_an_error_that_quotes_nothing() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            r#"{"v":1,"kind":"session","account":"canary","stored_at":1}"#,
+            r#"{"v":2,"kind":"static","origin":"canary","account":"","secret":"s","stored_at":1}"#,
+            r#"{"v":1,"kind":"canary","origin":"o","account":"","secret":"s","stored_at":1}"#,
+            r#"{"v":1,"kind":"static","origin":"o","account":"","secret":["canary"],"stored_at":1}"#,
+        ] {
+            let error = read(text.as_bytes(), "here").unwrap_err();
+            assert_eq!(error.kind, Kind::Storage);
+            let shown = format!("{error:?}");
+            assert!(!shown.contains("canary") && shown.contains("here"), "{shown}");
+        }
+    }
+}
