@@ -1,0 +1,108 @@
+//! What most tests begin with: one home, one authorization server, one git host that takes its
+//! tokens, and a profile that binds them. The store is files unless a test says otherwise.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::lab::{
+    Authority, Browser, CLIENT_ID, Finished, GitHost, Options, Person, Run, Sandbox, Scheme,
+};
+
+pub struct Scene {
+    pub authority: Arc<Authority>,
+    pub host: GitHost,
+    pub sandbox: Sandbox,
+    scheme: Scheme,
+}
+
+pub fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_valetkey"))
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        Self::with(Scheme::Basic, Options::default())
+    }
+
+    pub fn with(scheme: Scheme, options: Options) -> Self {
+        let authority = Arc::new(Authority::start_with(options));
+        let judge = Arc::clone(&authority);
+        let host = GitHost::start(scheme, move |token| judge.token_is_live(token));
+        host.create("team/s.git");
+        let sandbox = Sandbox::new(program());
+        sandbox.env("VALETKEY_STORE", "file");
+        sandbox.link("git-credential-valetkey");
+        sandbox.git_config("[credential]\n\thelper = valetkey\n");
+        let scene = Self { authority, host, sandbox, scheme };
+        scene.profile("");
+        scene
+    }
+
+    /// Writes the profile, with lines of the test's own at its end.
+    pub fn profile(&self, more: &str) {
+        let scheme = match self.scheme {
+            Scheme::Basic => "basic",
+            Scheme::Bearer | Scheme::Both => "bearer",
+        };
+        self.sandbox.config(&format!(
+            "[profile.lab]\norigins = [\"{}\"]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
+             scheme = \"{scheme}\"\naccount = {{ url = \"{}\", id = \"/login\" }}\n{more}\n",
+            self.host.origin(),
+            self.authority.issuer(),
+            self.authority.url("/me"),
+        ));
+    }
+
+    /// A person with a browser, for every program from now on.
+    pub fn browser(&self, person: Person) -> Browser {
+        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
+        Browser::start(&self.sandbox, person)
+    }
+
+    /// Nobody is there from now on.
+    pub fn nobody(&self) {
+        self.sandbox.env("VALETKEY_INTERACTIVE", "never");
+    }
+
+    /// Signs in by the browser and lets the person go.
+    pub fn sign_in(&self) {
+        let _browser = self.browser(Person::Approves);
+        self.sandbox.valetkey(&["login", &self.host.origin()]).run().assert_status(0);
+        self.nobody();
+    }
+
+    pub fn clone_to(&self, name: &str) -> Finished {
+        self.git_clone(name).run()
+    }
+
+    pub fn git_clone(&self, name: &str) -> Run {
+        self.sandbox.git(&["clone", "--quiet", &self.host.url("team/s.git"), name])
+    }
+
+    pub fn git_in(&self, name: &str, arguments: &[&str]) -> Run {
+        self.sandbox.git(arguments).cwd(self.sandbox.work().join(name))
+    }
+
+    /// `get` as git asks it, with both capabilities.
+    pub fn get(&self) -> Run {
+        self.sandbox.valetkey(&["get"]).stdin(self.question())
+    }
+
+    pub fn question(&self) -> String {
+        let host = self.host.origin().replace("http://", "");
+        format!("capability[]=authtype\ncapability[]=state\nprotocol=http\nhost={host}\n")
+    }
+
+    /// `get` without any capability.
+    pub fn plain_get(&self) -> Run {
+        let host = self.host.origin().replace("http://", "");
+        self.sandbox.valetkey(&["get"]).stdin(format!("protocol=http\nhost={host}\n"))
+    }
+}
+
+/// The value of a line of an answer.
+pub fn value(finished: &Finished, key: &str) -> Option<String> {
+    let text = finished.stdout_text();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+    line.map(str::to_owned)
+}
