@@ -1,15 +1,14 @@
 //! The one decision: fresh, else refresh, else sign in, else no. `get` reads from top to bottom
-//! as the road of one request; `store` and `erase` stand below it.
+//! as the road of one request; what tools hand over and take back is in the room beside it.
+
+mod handed;
 
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{
-    Caller, Credential, Form, Key, Outcome, Place, Presented, Record, Request, Resource, Session,
-    Static, Verb,
-};
+use crate::model::{Credential, Outcome, Record, Request, Session, Verb};
 use crate::oauth::{Failure, Oauth, Options};
 use crate::profile::{self, Flow, Profile, Profiles};
 use crate::ui::Ui;
@@ -36,8 +35,8 @@ pub struct World<'a> {
 pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
     let outcome = match request.verb {
         Verb::Get => get(request, world),
-        Verb::Store => store(request, world).map(|()| Outcome::Done),
-        Verb::Erase => erase(request, world).map(|()| Outcome::Done),
+        Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
+        Verb::Erase => handed::erase(request, world).map(|()| Outcome::Done),
     };
     outcome.unwrap_or_else(Outcome::Failed)
 }
@@ -56,16 +55,15 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let now = world.clock.now();
     // The hot path: no lock, no network.
     if let Some(session) = own(world.vault.peek(&want)?, profile)
-        && session.fresh(now, profile.refresh_margin)
+        && let Some(access) = session.fresh(now, profile.refresh_margin)
         && !is_rejected(request, &session)
-        && let Some(access) = &session.tokens.access
     {
         let mut credential = profile.credential(&session, access);
         // Without a refresh token the next answer would be a sign-in.
         credential.renewable |= world.ui.could_ask(request.caller);
         return found(credential);
     }
-    if let Some(credential) = handed_over(request, world)? {
+    if let Some(credential) = handed::get(request, world)? {
         return found(credential);
     }
     renew(&Road { request, profile, world, want })
@@ -81,10 +79,10 @@ struct Road<'a> {
 
 fn renew(road: &Road<'_>) -> Result<Outcome> {
     let Road { request, profile, world, want } = road;
-    let person = world.ui.person(request.caller);
-    let patience = if person { PATIENCE + Options::default().timeout } else { PATIENCE };
+    let could_ask = world.ui.could_ask(request.caller);
+    let patience = if could_ask { PATIENCE + Options::default().timeout } else { PATIENCE };
     let waiting = || {
-        if person {
+        if could_ask {
             world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
         }
     };
@@ -96,9 +94,8 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
         setbacks = reject(session, setbacks, &pen, now)?;
     }
     // Another process was faster.
-    if let Some(session) =
-        held.as_ref().filter(|session| session.fresh(now, profile.refresh_margin))
-        && let Some(access) = &session.tokens.access
+    if let Some(session) = &held
+        && let Some(access) = session.fresh(now, profile.refresh_margin)
     {
         return found(profile.credential(session, access));
     }
@@ -120,7 +117,7 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
         return Ok(Outcome::NotFound(not_signed_in(&what, profile, request)));
     }
-    if !person || profile.flow == Some(Flow::None) {
+    if profile.flow == Some(Flow::None) || !world.ui.person(request.caller) {
         let what = format!("not signed in to {}", profile.home());
         return Ok(Outcome::NotFound(not_signed_in(&what, profile, request)));
     }
@@ -130,31 +127,23 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
         ..Options::default()
     };
     let session = sign_in(profile, &options, &pen, setbacks, world)?;
-    match &session.tokens.access {
-        Some(access) => found(profile.credential(&session, access)),
-        None => Ok(Outcome::NotMine),
-    }
+    Ok(issued(profile, &session))
 }
 
 /// Renews a session whose lock is held. `None`: it cannot be renewed any more.
 fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Option<Outcome>> {
     let Road { profile, world, .. } = road;
     match renew_session(profile, world, pen, &mut session) {
-        Ok(()) => match &session.tokens.access {
-            Some(access) => found(profile.credential(&session, access)).map(Some),
-            None => Ok(None),
-        },
+        Ok(()) => Ok(Some(issued(profile, &session))),
         Err(Failure::GrantDead) => {
             world.ui.log(|| format!("the grant of {} is dead", session.key.text()));
             pen.remove()?;
             Ok(None)
         }
-        Err(Failure::Transient(error)) => match &session.tokens.access {
-            // It lives a little longer than the margin: good enough for a server that is away.
-            Some(access) if session.fresh(world.clock.now(), 0) => {
-                found(profile.credential(&session, access)).map(Some)
-            }
-            _ => Err(error),
+        // It lives a little longer than the margin: good enough while the server is away.
+        Err(Failure::Transient(error)) => match session.fresh(world.clock.now(), 0) {
+            Some(access) => found(profile.credential(&session, access)).map(Some),
+            None => Err(error),
         },
         Err(Failure::Other(error)) => Err(match error.hint {
             Some(_) => error,
@@ -272,40 +261,8 @@ fn unknown_host(request: &Request, world: &World<'_>) -> Result<Outcome> {
     if let Some(credential) = profile::environment_token(resource, world.environment) {
         return found(credential);
     }
-    Ok(handed_over(request, world)?
+    Ok(handed::get(request, world)?
         .map_or(Outcome::NotMine, |credential| Outcome::Found(Box::new(credential))))
-}
-
-fn handed_over(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
-    let resource = &request.resource;
-    let Some(Record::Static(entry)) = world.vault.peek(&want_static(resource))? else {
-        return Ok(None);
-    };
-    let Static { key, secret, authtype, expires, refresh, stored: _ } = entry;
-    let expired = expires.is_some_and(|expires| expires <= world.clock.now());
-    // git drops the expired secret and hands the refresh token to the generator that left it.
-    if expired && (refresh.is_none() || request.caller != Caller::Git) {
-        let what = format!("the credential that was stored for {resource} has expired");
-        world.ui.log(|| what);
-        return Ok(None);
-    }
-    Ok(Some(Credential {
-        username: key.account,
-        secret,
-        form: authtype.map_or(Form::Password, Form::Encoded),
-        expires,
-        proof: None,
-        renewable: false,
-        refresh,
-    }))
-}
-
-fn want_static(resource: &Resource) -> Want<'_> {
-    Want {
-        place: Place::Origin(resource.origin()),
-        account: resource.account.as_deref(),
-        path: resource.path.as_deref(),
-    }
 }
 
 /// A session of this profile. One that another issuer gave is not: its tokens are for others.
@@ -347,107 +304,12 @@ fn cools_down(since: u64, now: u64) -> bool {
     since != 0 && since <= now && now - since < COOLDOWN
 }
 
-/// Takes what a tool hands over. What we gave it ourselves is no news.
-fn store(request: &Request, world: &World<'_>) -> Result<()> {
-    let Some(presented) = &request.presented else { return Ok(()) };
-    let now = world.clock.now();
-    if presented.expires.is_some_and(|expires| expires <= now) && presented.refresh.is_none() {
-        return Ok(());
+/// What the server has just issued, however short its life.
+fn issued(profile: &Profile, session: &Session) -> Outcome {
+    match &session.tokens.access {
+        Some(access) => Outcome::Found(Box::new(profile.credential(session, access))),
+        None => Outcome::NotMine,
     }
-    if let Some(proof) = &request.proof
-        && proof.token == presented.token.fingerprint()
-    {
-        world.vault.forgive(&proof.place);
-        return Ok(());
-    }
-    if presented.ephemeral {
-        return Ok(());
-    }
-    let resource = &request.resource;
-    if let Some(profile) = world.profiles.find(resource) {
-        let from_environment = profile.environment_token(resource, world.environment);
-        if from_environment.is_some_and(|ours| ours.secret == presented.token) {
-            return Ok(());
-        }
-        let all = Want { place: profile.place(), account: None, path: None };
-        for record in world.vault.matching(&all)? {
-            if let Record::Session(session) = record
-                && session.knows(&presented.token)
-            {
-                world.vault.forgive(&session.key.place.digest());
-                return Ok(());
-            }
-        }
-    }
-    if profile::environment_token(resource, world.environment)
-        .is_some_and(|ours| ours.secret == presented.token)
-    {
-        return Ok(());
-    }
-    keep(resource, presented, world)
-}
-
-fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<()> {
-    let entry = Static {
-        key: Key {
-            place: Place::Origin(resource.origin()),
-            client_id: String::new(),
-            account: resource.account.clone().unwrap_or_default(),
-            path: resource.path.clone(),
-        },
-        secret: presented.secret.clone(),
-        authtype: presented.authtype.clone(),
-        expires: presented.expires,
-        refresh: presented.refresh.clone(),
-        stored: world.clock.now(),
-    };
-    let want = Want {
-        place: entry.key.place.clone(),
-        account: Some(&entry.key.account),
-        path: entry.key.path.as_deref(),
-    };
-    let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
-    let same = world.vault.matching(&want)?.into_iter().any(|record| match record {
-        Record::Static(held) => {
-            held.key == entry.key
-                && held.secret == entry.secret
-                && held.authtype == entry.authtype
-                && held.expires == entry.expires
-                && held.refresh == entry.refresh
-        }
-        Record::Session(_) => false,
-    });
-    if same { Ok(()) } else { pen.save_static(&entry) }
-}
-
-/// Forgets what a host rejected, and nothing else: of a session only the access token, and only
-/// if it is still the one that was rejected.
-fn erase(request: &Request, world: &World<'_>) -> Result<()> {
-    let resource = &request.resource;
-    let now = world.clock.now();
-    let presented = request.presented.as_ref();
-    if let Some(profile) = world.profiles.find(resource) {
-        let account = profile.asked_account(resource);
-        let want = Want { place: profile.place(), account, path: None };
-        for record in world.vault.matching(&want)? {
-            let key = record.key().clone();
-            let pen = world.vault.pen(&key, PATIENCE, &|| ())?;
-            let exactly = Want { account: Some(&key.account), ..want.clone() };
-            let Some(Record::Session(mut session)) = world.vault.peek(&exactly)? else { continue };
-            let meant = presented.is_none_or(|presented| session.holds(&presented.token));
-            if meant && session.tokens.access.is_some() {
-                reject(&mut session, current(pen.setbacks(), now), &pen, now)?;
-            }
-        }
-    }
-    for record in world.vault.matching(&want_static(resource))? {
-        let Record::Static(entry) = record else { continue };
-        let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
-        if presented.is_none_or(|presented| presented.secret == entry.secret) {
-            pen.remove()?;
-        }
-    }
-    Ok(())
 }
 
 fn found(credential: Credential) -> Result<Outcome> {

@@ -183,7 +183,8 @@ fn cannot(verb: &str, path: &Path) -> Error {
     Error::new(Kind::Storage, format!("cannot {verb} {}", path.display()))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};

@@ -33,6 +33,29 @@ impl Secret {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// The prefix that a provider chose so that its tokens are recognised: it may be shown.
+    #[must_use]
+    pub fn known_prefix(&self) -> Option<&'static str> {
+        const KNOWN: &[&str] = &[
+            "github_pat_",
+            "ghp_",
+            "gho_",
+            "ghu_",
+            "ghs_",
+            "ghr_",
+            "glpat-",
+            "gldt-",
+            "glcbt-",
+            "hf_",
+            "pypi-",
+            "npm_",
+            "dckr_pat_",
+            "ATATT",
+            "ATCTT",
+        ];
+        KNOWN.iter().find(|prefix| self.0.starts_with(**prefix)).copied()
+    }
 }
 
 /// Equality by digest: the time it takes says nothing about where two secrets differ.
@@ -297,14 +320,13 @@ impl Session {
     /// command that started before a renewal.
     const MEMORY: usize = 8;
 
-    /// Whether the access token can be handed out for at least `margin` more seconds.
+    /// The access token, if it is good for at least `margin` more seconds.
     #[must_use]
-    pub fn fresh(&self, now: u64, margin: u64) -> bool {
+    pub fn fresh(&self, now: u64, margin: u64) -> Option<&Secret> {
         // A clock that went back makes every expiry look far away.
         let from_the_future = self.renewed > now + 300;
-        self.tokens.access.is_some()
-            && !from_the_future
-            && self.tokens.expires.is_none_or(|expires| expires > now + margin)
+        let in_time = self.tokens.expires.is_none_or(|expires| expires > now + margin);
+        self.tokens.access.as_ref().filter(|_| in_time && !from_the_future)
     }
 
     /// Whether `secret` is, or was, this session's access token.
@@ -569,9 +591,9 @@ mod tests {
             renewed: 100,
             former: Vec::new(),
         };
-        assert!(session.fresh(100, 60));
-        assert!(!session.fresh(9_950, 60));
+        assert!(session.fresh(100, 60).is_some());
+        assert!(session.fresh(9_950, 60).is_none());
         session.renewed = 5_000;
-        assert!(!session.fresh(100, 60));
+        assert!(session.fresh(100, 60).is_none());
     }
 }

@@ -189,7 +189,7 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// `Storage` when a store cannot be reached.
     pub fn remove_unreadable(&self) -> Result<()> {
-        Ok(self.stores()?.file.remove_unreadable()?)
+        self.stores()?.file.remove_unreadable()
     }
 
     /// The right to write one key, without having read it: for a person's `logout`.

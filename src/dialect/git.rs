@@ -221,14 +221,15 @@ impl Asked {
             lines.add("authtype", authtype);
             lines.add("credential", value.expose());
         }
-        // A ready value for another scheme is no password.
-        if !matches!(form, Form::Encoded(_)) || encoded.is_some() {
-            if !username.is_empty() || encoded.is_none() {
+        // A ready value for another scheme is no password, and has a user name only by chance.
+        match form {
+            Form::Encoded(_) if encoded.is_none() => return lines.bytes,
+            Form::Encoded(_) if username.is_empty() => {}
+            Form::Encoded(_) => lines.add("username", username),
+            Form::Token(_) | Form::Password => {
                 lines.add("username", username);
+                lines.add("password", secret.expose());
             }
-        }
-        if !matches!(form, Form::Encoded(_)) {
-            lines.add("password", secret.expose());
         }
         if encoded.is_some() && matches!(form, Form::Token(_)) {
             // Other helpers need not keep what we renew.

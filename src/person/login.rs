@@ -41,7 +41,7 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
         && session.authority == profile.authority()
     {
         let now = world.clock.now();
-        if session.fresh(now, profile.refresh_margin) {
+        if session.fresh(now, profile.refresh_margin).is_some() {
             return confirm("already signed in", &session, &profile, world);
         }
         match broker::renew_session(&profile, world, &pen, &mut session) {

@@ -125,10 +125,10 @@ pub(super) fn list(json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<()>
         return Ok(());
     }
     let line = |record: &Record| {
-        format!("{}\t{}\n", place_name(&record.key().place), described(record, world))
+        format!("{}  {}\n", place_name(&record.key().place), described(record, world))
     };
     let lines: String = records.iter().map(line).collect();
-    wire.send(sanitize(&lines).replace('\t', "  ").as_bytes());
+    wire.send(sanitize(&lines).as_bytes());
     Ok(())
 }
 
@@ -149,7 +149,7 @@ fn described(record: &Record, world: &World<'_>) -> String {
     match record {
         Record::Session(session) => {
             let renewable = session.tokens.refresh.is_some();
-            let state = match (session.fresh(now, 0), session.tokens.expires) {
+            let state = match (session.fresh(now, 0).is_some(), session.tokens.expires) {
                 (true, None) => "signed in".to_owned(),
                 (true, Some(expires)) => format!("signed in for {}", span(expires - now)),
                 (false, _) if renewable => "renewed at the next use".to_owned(),
@@ -181,31 +181,8 @@ fn span(seconds: u64) -> String {
 
 /// A secret by what may be seen of it: the prefix that says whose it is, and its fingerprint.
 fn shown(secret: &Secret) -> String {
-    let prefix =
-        known_prefix(secret.expose()).map_or(String::new(), |prefix| format!("{prefix}..., "));
+    let prefix = secret.known_prefix().map_or(String::new(), |prefix| format!("{prefix}..., "));
     format!("({prefix}SHA-256 {})", &secret.fingerprint()[..12])
-}
-
-/// Prefixes that providers chose so that their tokens can be recognised.
-fn known_prefix(text: &str) -> Option<&'static str> {
-    const KNOWN: &[&str] = &[
-        "github_pat_",
-        "ghp_",
-        "gho_",
-        "ghu_",
-        "ghs_",
-        "ghr_",
-        "glpat-",
-        "gldt-",
-        "glcbt-",
-        "hf_",
-        "pypi-",
-        "npm_",
-        "dckr_pat_",
-        "ATATT",
-        "ATCTT",
-    ];
-    KNOWN.iter().find(|prefix| text.starts_with(**prefix)).copied()
 }
 
 fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
@@ -221,7 +198,7 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
             "account": key.account,
             "issuer": session.authority,
             "expires_at": session.tokens.expires,
-            "fresh": session.fresh(world.clock.now(), 0),
+            "fresh": session.fresh(world.clock.now(), 0).is_some(),
             "renewable": session.tokens.refresh.is_some(),
             "signed_in_at": session.signed_in,
         }),
@@ -230,7 +207,7 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
             "origin": origin,
             "path": key.path,
             "account": key.account,
-            "prefix": known_prefix(entry.secret.expose()),
+            "prefix": entry.secret.known_prefix(),
             "sha256": entry.secret.fingerprint(),
             "expires_at": entry.expires,
             "stored_at": entry.stored,
