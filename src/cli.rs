@@ -1,4 +1,4 @@
-//! argv and argv[0] into a command: what was typed, not what it means.
+//! The command line into a command: what was typed, and by which name, not what it means.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -46,7 +46,7 @@ pub enum Verb {
     Logout(Logout),
     /// Show every session, or which one answers for a URL and why
     Status {
-        /// For example https://git.example.com/team/project.git
+        /// For example `https://git.example.com/team/project.git`
         url: Option<String>,
         /// As JSON on standard output
         #[arg(long)]

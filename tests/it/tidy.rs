@@ -138,8 +138,10 @@ const LICENCES: &[&str] = &[
     "Zlib",
 ];
 
+type Version = (u64, u64, u64);
+
 /// Crates with an advisory (RUSTSEC), and the first version without it; `None`: unmaintained.
-const ADVISORIES: &[(&str, Option<(u64, u64, u64)>)] = &[
+const ADVISORIES: &[(&str, Option<Version>)] = &[
     ("anyhow", Some((1, 0, 103))),
     ("atty", None),
     ("backoff", None),
