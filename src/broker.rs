@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Credential, Outcome, Record, Request, Session, Verb};
+use crate::model::{Credential, Outcome, Record, Request, Secret, Session, Verb};
 use crate::oauth::{Failure, Oauth, Options};
-use crate::profile::{self, Flow, Profile, Profiles};
+use crate::profile::{self, Flow, Profile, Profiles, Service};
 use crate::ui::Ui;
 use crate::vault::{Pen, Setbacks, Vault, Want};
 
@@ -36,29 +36,34 @@ pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
     let outcome = match request.verb {
         Verb::Get => get(request, world),
         Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
-        Verb::Erase => handed::erase(request, world).map(|()| Outcome::Done),
+        Verb::Erase => handed::erase(request, world).map(|erased| match erased {
+            true => Outcome::Done,
+            false => Outcome::NotMine,
+        }),
+        Verb::List => handed::list(world).map(Outcome::Listed),
     };
     outcome.unwrap_or_else(Outcome::Failed)
 }
 
 fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let Request { resource, .. } = request;
-    let Some(profile) = world.profiles.find(resource) else {
+    let Some(service) = world.profiles.find(resource) else {
         return unknown_host(request, world);
     };
+    let profile = service.profile;
     world.ui.log(|| format!("{resource} belongs to profile {}", profile.name));
-    if let Some(credential) = profile.environment_token(resource, world.environment) {
+    if let Some(credential) = service.environment_token(resource, world.environment) {
         return found(credential);
     }
     let want =
-        Want { place: profile.place(), account: profile.asked_account(resource), path: None };
-    let now = world.clock.now();
+        Want { place: profile.place(), account: service.asked_account(resource), path: None };
+    let road = Road { request, service, profile, world, want };
     // The hot path: no lock, no network.
-    if let Some(session) = own(world.vault.peek(&want)?, profile)
-        && let Some(access) = session.fresh(now, profile.refresh_margin)
+    if let Some(session) = own(world.vault.peek(&road.want)?, profile)
+        && let Some(token) = road.fresh(&session)
         && !is_rejected(request, &session)
     {
-        let mut credential = profile.credential(&session, access);
+        let mut credential = service.credential(&session, token);
         // Without a refresh token the next answer would be a sign-in.
         credential.renewable |= world.ui.could_ask(request.caller);
         return found(credential);
@@ -66,19 +71,35 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     if let Some(credential) = handed::get(request, world)? {
         return found(credential);
     }
-    renew(&Road { request, profile, world, want })
+    renew(&road)
 }
 
-/// A request on its way from a miss to a new token.
+/// A request on its way to a token.
 struct Road<'a> {
     request: &'a Request,
+    service: Service<'a>,
     profile: &'a Profile,
     world: &'a World<'a>,
     want: Want<'a>,
 }
 
+impl Road<'_> {
+    /// The token that this host takes, if it lives for as long as profile and caller want.
+    fn fresh<'s>(&self, session: &'s Session) -> Option<&'s Secret> {
+        let margin = self.profile.refresh_margin.max(self.request.lifetime);
+        session.fresh(self.service.prefix.token, self.world.clock.now(), margin)
+    }
+
+    /// What the server has just issued, however short its life. `None`: not the kind of token
+    /// that this host takes.
+    fn issued(&self, session: &Session) -> Option<Outcome> {
+        let token = session.token(self.service.prefix.token)?;
+        Some(Outcome::Found(Box::new(self.service.credential(session, token))))
+    }
+}
+
 fn renew(road: &Road<'_>) -> Result<Outcome> {
-    let Road { request, profile, world, want } = road;
+    let Road { request, service, profile, world, want } = road;
     let could_ask = world.ui.could_ask(request.caller);
     let patience = if could_ask { PATIENCE + Options::default().timeout } else { PATIENCE };
     let waiting = || {
@@ -95,9 +116,9 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     }
     // Another process was faster.
     if let Some(session) = &held
-        && let Some(access) = session.fresh(now, profile.refresh_margin)
+        && let Some(token) = road.fresh(session)
     {
-        return found(profile.credential(session, access));
+        return found(service.credential(session, token));
     }
     // One rejection is a dead token, and renewed away. A second one means that renewing does not
     // help, and a third that signing in does not either.
@@ -115,11 +136,11 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     }
     if cools_down(setbacks.refused, now) {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
-        return Ok(Outcome::NotFound(not_signed_in(&what, profile, request)));
+        return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
     if profile.flow == Some(Flow::None) || !world.ui.person(request.caller) {
         let what = format!("not signed in to {}", profile.home());
-        return Ok(Outcome::NotFound(not_signed_in(&what, profile, request)));
+        return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
     let options = Options {
         flow: world.profiles.flow.unwrap_or_default(),
@@ -127,24 +148,29 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
         ..Options::default()
     };
     let session = sign_in(profile, &options, &pen, setbacks, world)?;
-    Ok(issued(profile, &session))
+    road.issued(&session).ok_or_else(|| {
+        let what = format!("{} issued no ID token", profile.home());
+        Error::new(Kind::Configuration, what).hint("add openid to the profile's scopes")
+    })
 }
 
 /// Renews a session whose lock is held. `None`: it cannot be renewed any more.
 fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Option<Outcome>> {
     let Road { profile, world, .. } = road;
     match renew_session(profile, world, pen, &mut session) {
-        Ok(()) => Ok(Some(issued(profile, &session))),
+        Ok(()) => Ok(road.issued(&session)),
         Err(Failure::GrantDead) => {
             world.ui.log(|| format!("the grant of {} is dead", session.key.text()));
             pen.remove()?;
             Ok(None)
         }
         // It lives a little longer than the margin: good enough while the server is away.
-        Err(Failure::Transient(error)) => match session.fresh(world.clock.now(), 0) {
-            Some(access) => found(profile.credential(&session, access)).map(Some),
-            None => Err(error),
-        },
+        Err(Failure::Transient(error)) => {
+            match session.fresh(road.service.prefix.token, world.clock.now(), 0) {
+                Some(token) => found(road.service.credential(&session, token)).map(Some),
+                None => Err(error),
+            }
+        }
         Err(Failure::Other(error)) => Err(match error.hint {
             Some(_) => error,
             None => error.hint(login_command(profile)),
@@ -275,10 +301,10 @@ fn own(record: Option<Record>, profile: &Profile) -> Option<Session> {
 
 /// Whether the caller comes back because its host rejected this session's token.
 fn is_rejected(request: &Request, session: &Session) -> bool {
-    let (Some(proof), Some(access)) = (&request.proof, &session.tokens.access) else {
-        return false;
-    };
-    proof.key == session.key.digest() && proof.token == access.fingerprint()
+    request
+        .proof
+        .as_ref()
+        .is_some_and(|proof| proof.key == session.key.digest() && session.holds(&proof.token))
 }
 
 /// Forgets an access token that the host rejected, and counts.
@@ -304,22 +330,14 @@ fn cools_down(since: u64, now: u64) -> bool {
     since != 0 && since <= now && now - since < COOLDOWN
 }
 
-/// What the server has just issued, however short its life.
-fn issued(profile: &Profile, session: &Session) -> Outcome {
-    match &session.tokens.access {
-        Some(access) => Outcome::Found(Box::new(profile.credential(session, access))),
-        None => Outcome::NotMine,
-    }
-}
-
 fn found(credential: Credential) -> Result<Outcome> {
     Ok(Outcome::Found(Box::new(credential)))
 }
 
-fn not_signed_in(what: &str, profile: &Profile, request: &Request) -> Error {
-    let account = profile.asked_account(&request.resource);
+fn not_signed_in(what: &str, road: &Road<'_>) -> Error {
+    let account = road.want.account;
     let account = account.map_or_else(String::new, |account| format!(" --account {account}"));
-    Error::new(Kind::NotSignedIn, what).hint(format!("{}{account}", login_command(profile)))
+    Error::new(Kind::NotSignedIn, what).hint(format!("{}{account}", login_command(road.profile)))
 }
 
 /// The command that mends most things.

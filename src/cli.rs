@@ -11,8 +11,8 @@ use crate::profile::Flow;
 
 /// What is to be done.
 pub enum Command {
-    /// Answer a program in its own language. Without an operation there is only usage.
-    Serve { dialect: &'static Dialect, verb: Option<String> },
+    /// Answer a program in its own language.
+    Serve { dialect: &'static Dialect, arguments: Vec<String> },
     /// Something for a person.
     Person(Verb),
     /// Print this on standard output: help and version were asked for.
@@ -145,22 +145,22 @@ pub enum Tool {
 pub fn parse(arguments: &[OsString], from_program: bool) -> Result<Command, Error> {
     let word = |index: usize| arguments.get(index).and_then(|word| word.to_str());
     let called = word(0).map(Path::new).and_then(Path::file_stem).and_then(|name| name.to_str());
-    let serve =
-        |dialect, verb: Option<&str>| Ok(Command::Serve { dialect, verb: verb.map(str::to_owned) });
+    let serve = |dialect, skipped: usize| {
+        let words = arguments.iter().skip(skipped);
+        let arguments = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        Ok(Command::Serve { dialect, arguments })
+    };
     if let Some(dialect) = called.and_then(dialect::linked) {
-        return serve(dialect, word(1));
+        return serve(dialect, 1);
     }
-    let native = &dialect::DIALECTS[0];
     match word(1) {
-        Some(verb) if native.verbs.split('|').any(|known| known == verb) => {
-            return serve(native, Some(verb));
-        }
+        None => return serve(&dialect::git::DIALECT, 1),
+        Some(verb) if dialect::git::is_verb(verb) => return serve(&dialect::git::DIALECT, 1),
         Some(name) => {
             if let Some(dialect) = dialect::named(name) {
-                return serve(dialect, word(2));
+                return serve(dialect, 2);
             }
         }
-        None => return serve(native, None),
     }
     match Typed::try_parse_from(arguments) {
         Ok(typed) => Ok(Command::Person(typed.verb)),

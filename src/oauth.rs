@@ -4,6 +4,7 @@
 mod code;
 mod device;
 mod http;
+mod identity;
 mod metadata;
 mod qr;
 
@@ -15,7 +16,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::{Secret, TokenSet};
+use crate::model::{Identity, Secret, TokenSet};
 use crate::profile::{Flow, Profile};
 use crate::ui::Ui;
 use http::{Answer, Http};
@@ -122,7 +123,22 @@ impl<'a> Oauth<'a> {
         ];
         form.extend(self.common(profile));
         self.ui.log(|| format!("refresh at {endpoint}"));
-        read_token(&self.http.post(&endpoint, &form)?, self.clock.now())
+        let answer = self.http.post(&endpoint, &form)?;
+        let mut tokens = read_token(&answer, self.clock.now())?;
+        tokens.identity = self.identity(profile, client_id, None, &answer);
+        Ok(tokens)
+    }
+
+    /// The ID token of an answer, where a host of the profile wants one.
+    fn identity(
+        &self,
+        profile: &Profile,
+        client_id: &str,
+        issuer: Option<&str>,
+        answer: &Answer,
+    ) -> Option<Identity> {
+        let token = parse_answer(answer)?.id_token.filter(|_| profile.wants_identity())?;
+        identity::read(&token, client_id, issuer, self.clock.now())
     }
 
     /// Revokes a session's tokens, the refresh token first (RFC 7009 section 2.1). `false` where
@@ -253,6 +269,15 @@ impl Attempt<'_> {
         self.oauth.http.post(&self.server.token()?, &form)
     }
 
+    /// Reads the answer that a sign-in ends with.
+    fn issued(&self, answer: &Answer) -> Result<TokenSet, Failure> {
+        let mut tokens = read_token(answer, self.oauth.clock.now())?;
+        let issuer = self.server.issuer.as_deref();
+        let Attempt { oauth, profile, .. } = self;
+        tokens.identity = oauth.identity(profile, &profile.client_id, issuer, answer);
+        Ok(tokens)
+    }
+
     /// Whoever waits for us is gone: nobody needs the answer, and a window that opens now would
     /// surprise.
     fn caller_is_there(&self) -> Result<(), Failure> {
@@ -274,6 +299,7 @@ fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
 struct TokenAnswer {
     access_token: Option<String>,
     refresh_token: Option<String>,
+    id_token: Option<String>,
     token_type: Option<String>,
     expires_in: Option<Count>,
     scope: Option<String>,
@@ -349,6 +375,7 @@ fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure> {
     }
     let expires = parsed.expires_in.map(|Count(seconds)| now.saturating_add_signed(seconds));
     Ok(TokenSet {
+        identity: None,
         access: Some(Secret::new(access)),
         refresh: refresh.map(Secret::new),
         expires,

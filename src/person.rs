@@ -13,7 +13,7 @@ use crate::cli::Verb;
 use crate::dialect::Wire;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Caller, Outcome, Request, Resource};
-use crate::profile::Profile;
+use crate::profile::Service;
 
 /// Performs a verb; the number is the exit status of success.
 ///
@@ -44,6 +44,7 @@ fn token(url: &str, world: &World<'_>, wire: &Wire<'_>) -> Result<()> {
         verb: crate::model::Verb::Get,
         resource: Resource::parse(url)?,
         caller: Caller::Hasty,
+        lifetime: 0,
         presented: None,
         proof: None,
     };
@@ -54,7 +55,7 @@ fn token(url: &str, world: &World<'_>, wire: &Wire<'_>) -> Result<()> {
             Ok(())
         }
         Outcome::NotFound(why) | Outcome::Failed(why) => Err(why),
-        Outcome::NotMine | Outcome::Done => {
+        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => {
             let what = format!("nothing is stored for {}", request.resource);
             Err(Error::new(Kind::NotSignedIn, what).hint(PROFILE_HINT))
         }
@@ -64,10 +65,10 @@ fn token(url: &str, world: &World<'_>, wire: &Wire<'_>) -> Result<()> {
 const PROFILE_HINT: &str = "add a [profile] with this origin to config.toml, then valetkey login";
 
 /// The profile that a person means with a URL or a bare host.
-fn profile_of<'a>(url: &str, world: &World<'a>) -> Result<(Resource, &'a Profile)> {
+fn service_of<'a>(url: &str, world: &World<'a>) -> Result<(Resource, Service<'a>)> {
     let resource = Resource::parse(url)?;
     match world.profiles.find(&resource) {
-        Some(profile) => Ok((resource, profile)),
+        Some(service) => Ok((resource, service)),
         None => Err(Error::new(Kind::Configuration, format!("no profile serves {resource}"))
             .hint(PROFILE_HINT)),
     }

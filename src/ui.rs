@@ -67,7 +67,8 @@ impl<'a> Ui<'a> {
         }
         let ci = self.environment.get("CI").is_some_and(|value| value != "false");
         let git = caller == Caller::Git && self.environment.get("GIT_TERMINAL_PROMPT") == Some("0");
-        !ci && !git && (self.terminal().is_some() || self.desktop())
+        let terminal = caller != Caller::Hidden && self.terminal().is_some();
+        !ci && !git && (terminal || self.desktop())
     }
 
     /// git-config(1) `credential.interactive`, which git leaves to its helpers to honour.

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::model::{
     Caller, Credential, Form, Key, Place, Presented, Record, Request, Resource, Static,
 };
-use crate::profile;
+use crate::profile::{self, Service};
 use crate::vault::Want;
 
 /// Gives back what was stored for this origin.
@@ -59,8 +59,9 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
         return Ok(());
     }
     let resource = &request.resource;
-    if let Some(profile) = world.profiles.find(resource) {
-        let from_environment = profile.environment_token(resource, world.environment);
+    if let Some(service) = world.profiles.find(resource) {
+        let profile = service.profile;
+        let from_environment = service.environment_token(resource, world.environment);
         if from_environment.is_some_and(|ours| ours.secret == presented.token) {
             return Ok(());
         }
@@ -116,22 +117,25 @@ fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result
 }
 
 /// Forgets what a host rejected, and nothing else: of a session only the access token, and only
-/// if it is still the one that was rejected.
-pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<()> {
+/// if it is still the one that was rejected. `false` where nothing fits.
+pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
     let resource = &request.resource;
     let now = world.clock.now();
     let presented = request.presented.as_ref();
-    if let Some(profile) = world.profiles.find(resource) {
-        let account = profile.asked_account(resource);
-        let want = Want { place: profile.place(), account, path: None };
+    let mut erased = false;
+    if let Some(service) = world.profiles.find(resource) {
+        let account = service.asked_account(resource);
+        let want = Want { place: service.profile.place(), account, path: None };
         for record in world.vault.matching(&want)? {
             let key = record.key().clone();
             let pen = world.vault.pen(&key, PATIENCE, &|| ())?;
             let exactly = Want { account: Some(&key.account), ..want.clone() };
             let Some(Record::Session(mut session)) = world.vault.peek(&exactly)? else { continue };
-            let meant = presented.is_none_or(|presented| session.holds(&presented.token));
+            let meant =
+                presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
             if meant && session.tokens.access.is_some() {
                 super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
+                erased = true;
             }
         }
     }
@@ -139,8 +143,33 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<()> {
         let Record::Static(entry) = record else { continue };
         let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
         if presented.is_none_or(|presented| presented.secret == entry.secret) {
-            pen.remove()?;
+            erased |= pen.remove()?;
         }
     }
-    Ok(())
+    Ok(erased)
+}
+
+/// Every origin that a `get` would answer without asking anybody, with its user name.
+pub(super) fn list(world: &World<'_>) -> Result<Vec<(String, String)>> {
+    let mut listed = Vec::new();
+    for record in world.vault.all()? {
+        match (&record.key().place, &record) {
+            (Place::Origin(origin), _) => {
+                listed.push((origin.clone(), record.key().account.clone()));
+            }
+            (Place::Profile(name), Record::Session(session)) => {
+                let origins = world.profiles.named(name).into_iter().flat_map(|profile| {
+                    profile.origins.iter().map(move |prefix| Service { profile, prefix })
+                });
+                listed.extend(origins.map(|service| {
+                    let origin = service.prefix.origin.clone();
+                    (origin, service.username_for(&session.key.account))
+                }));
+            }
+            (Place::Profile(_), Record::Static(_)) => {}
+        }
+    }
+    listed.sort();
+    listed.dedup_by(|one, other| one.0 == other.0);
+    Ok(listed)
 }

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{Call, Served};
+use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
     Caller, Credential, Form, Outcome, Presented, Proof, Request, Resource, Scheme, Secret, Verb,
@@ -22,17 +22,30 @@ const REQUEST: u64 = 1 << 20;
 /// What we ask a caller to bring back stands behind this (rule G20).
 const STATE: &str = "valetkey:1:";
 
-pub fn serve(call: &mut Call<'_>) -> Result<Served> {
-    let verb = match call.verb {
+pub const DIALECT: Dialect = Dialect {
+    name: "git",
+    link: Some("git-credential-valetkey"),
+    usage: "get|store|erase|capability",
+    serve,
+};
+
+/// Whether a word is an operation of the native line protocol, which needs no name before it.
+#[must_use]
+pub fn is_verb(word: &str) -> bool {
+    matches!(word, "get" | "store" | "erase" | "capability")
+}
+
+fn serve(call: &mut Call<'_>) -> Result<Served> {
+    let verb = match call.verb(&DIALECT)? {
         "get" => Verb::Get,
         "store" => Verb::Store,
         "erase" => Verb::Erase,
         "capability" => {
             call.wire.send(b"version 0\ncapability authtype\ncapability state\n");
-            return Ok(Served::Answered);
+            return Ok(Served::default());
         }
         // gitcredentials(7): any other operation is ignored silently (rule G2).
-        _ => return Ok(Served::Answered),
+        _ => return Ok(Served::default()),
     };
     let mut bytes = Zeroizing::new(Vec::new());
     call.input
@@ -40,15 +53,17 @@ pub fn serve(call: &mut Call<'_>) -> Result<Served> {
         .read_to_end(&mut bytes)
         .map_err(|error| refused("cannot be read").because(error))?;
     let asked = Asked::read(&bytes)?;
-    match (call.ask)(&asked.request(verb)?) {
-        Outcome::Found(credential) => {
+    let outcome = (call.ask)(&asked.request(verb)?);
+    match (verb, outcome) {
+        (_, Outcome::Failed(error)) => Err(error),
+        (Verb::Get, Outcome::Found(credential)) => {
             call.wire.send(&asked.answer(&credential));
-            Ok(Served::Answered)
+            Ok(Served::default())
         }
-        Outcome::Done => Ok(Served::Answered),
-        Outcome::NotMine => Ok(Served::Nothing(None)),
-        Outcome::NotFound(why) => Ok(Served::Nothing(Some(why))),
-        Outcome::Failed(error) => Err(error),
+        (Verb::Get, Outcome::NotFound(why)) => Ok(Served::nothing(Some(why))),
+        (Verb::Get, _) => Ok(Served::nothing(None)),
+        // What was not there need not be erased.
+        (_, _) => Ok(Served::default()),
     }
 }
 
@@ -190,7 +205,7 @@ impl Asked {
             _ => None,
         };
         let proof = self.state.iter().rev().find_map(|state| proof(state));
-        Ok(Request { verb, resource, caller: Caller::Git, presented, proof })
+        Ok(Request { verb, resource, caller: Caller::Git, lifetime: 0, presented, proof })
     }
 
     /// The bytes of a credential for this caller: capabilities first, then what depends on them.
@@ -203,8 +218,7 @@ impl Asked {
             Form::Encoded(authtype) => Some((authtype.clone(), secret.clone())),
             Form::Token(Scheme::Bearer) => Some(("Bearer".to_owned(), secret.clone())),
             Form::Token(Scheme::Basic | Scheme::PrivateToken) => {
-                let pair = Zeroizing::new(format!("{username}:{}", secret.expose()));
-                Some(("Basic".to_owned(), Secret::new(STANDARD.encode(pair.as_bytes()))))
+                Some(("Basic".to_owned(), credential.basic()))
             }
             // As it was handed over; who gave a password expects one.
             Form::Password => None,

@@ -12,7 +12,7 @@ use rand::TryRng;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{Attempt, Failure, read_token, said};
+use super::{Attempt, Failure, said};
 use crate::error::{Error, Kind};
 use crate::model::{Secret, TokenSet};
 use crate::profile::Flow;
@@ -262,7 +262,7 @@ impl Pending<'_> {
             ("code_verifier", self.verifier.expose()),
         ];
         let answer = self.attempt.token(&form)?;
-        match read_token(&answer, self.attempt.oauth.clock.now()) {
+        match self.attempt.issued(&answer) {
             Err(Failure::GrantDead) => {
                 let what = format!("{} does not accept the authorization code", answer.host);
                 Err(Failure::Other(Error::new(Kind::Rejected, what)))

@@ -177,7 +177,7 @@ fn poll(
         if pace.slowed == 2 && step == Step::Again {
             attempt.oauth.ui.log(|| "asked to slow down twice: this clock may run fast".into());
         }
-        match (step, read_token(&answer, clock.now())) {
+        match (step, attempt.issued(&answer)) {
             (Step::Again, _) => {}
             // A server that fails has not decided.
             (Step::Over, Err(Failure::Transient(_))) => pace.back_off(),

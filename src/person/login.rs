@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::profile_of;
+use super::service_of;
 use crate::broker::{self, World};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
@@ -14,12 +14,12 @@ use crate::vault::{Setbacks, Want};
 pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
     let cli::Login { url, account, flow, no_browser, force, timeout, client_id, port, scopes } =
         typed;
-    let (resource, profile) = profile_of(url, world)?;
-    let mut profile: Profile = profile.clone();
+    let (resource, service) = service_of(url, world)?;
+    let mut profile: Profile = service.profile.clone();
     if let Some(client_id) = client_id {
         profile.client_id.clone_from(client_id);
     }
-    let account = account.as_deref().or_else(|| profile.asked_account(&resource));
+    let account = account.as_deref().or_else(|| service.asked_account(&resource));
     let want = Want { place: profile.place(), account, path: None };
     let mut options = Options {
         flow: match flow {
@@ -41,7 +41,7 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
         && session.authority == profile.authority()
     {
         let now = world.clock.now();
-        if session.fresh(now, profile.refresh_margin).is_some() {
+        if session.fresh(service.prefix.token, now, profile.refresh_margin).is_some() {
             return confirm("already signed in", &session, &profile, world);
         }
         match broker::renew_session(&profile, world, &pen, &mut session) {

@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::{PROFILE_HINT, profile_of};
+use super::{PROFILE_HINT, service_of};
 use crate::broker::{self, World};
 use crate::dialect::Wire;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Place, Record, Resource, Secret};
+use crate::model::{Place, Record, Resource, Secret, TokenKind};
 use crate::profile;
 use crate::ui::sanitize;
 use crate::vault::Want;
@@ -28,16 +28,17 @@ pub(super) fn status(
 
 fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<()> {
     let resource = Resource::parse(url)?;
-    let profile = world.profiles.find(&resource);
-    let variable = match profile {
-        Some(profile) => profile.environment_token(&resource, world.environment),
+    let service = world.profiles.find(&resource);
+    let profile = service.map(|service| service.profile);
+    let variable = match service {
+        Some(service) => service.environment_token(&resource, world.environment),
         None => profile::environment_token(&resource, world.environment),
     };
-    let record = match (&variable, profile) {
+    let record = match (&variable, service) {
         (Some(_), _) => None,
-        (None, Some(profile)) => {
-            let account = profile.asked_account(&resource);
-            world.vault.peek(&Want { place: profile.place(), account, path: None })?
+        (None, Some(service)) => {
+            let account = service.asked_account(&resource);
+            world.vault.peek(&Want { place: service.profile.place(), account, path: None })?
         }
         (None, None) => None,
     };
@@ -82,9 +83,9 @@ pub(super) fn whoami(url: Option<&str>, world: &World<'_>, wire: &Wire<'_>) -> R
     let records = match url {
         None => world.vault.all()?,
         Some(url) => {
-            let (resource, profile) = profile_of(url, world)?;
-            let account = profile.asked_account(&resource);
-            let want = Want { place: profile.place(), account, path: None };
+            let (resource, service) = service_of(url, world)?;
+            let account = service.asked_account(&resource);
+            let want = Want { place: service.profile.place(), account, path: None };
             world.vault.peek(&want)?.into_iter().collect()
         }
     };
@@ -149,7 +150,10 @@ fn described(record: &Record, world: &World<'_>) -> String {
     match record {
         Record::Session(session) => {
             let renewable = session.tokens.refresh.is_some();
-            let state = match (session.fresh(now, 0).is_some(), session.tokens.expires) {
+            let state = match (
+                session.fresh(TokenKind::Access, now, 0).is_some(),
+                session.tokens.expires,
+            ) {
                 (true, None) => "signed in".to_owned(),
                 (true, Some(expires)) => format!("signed in for {}", span(expires - now)),
                 (false, _) if renewable => "renewed at the next use".to_owned(),
@@ -198,7 +202,7 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
             "account": key.account,
             "issuer": session.authority,
             "expires_at": session.tokens.expires,
-            "fresh": session.fresh(world.clock.now(), 0).is_some(),
+            "fresh": session.fresh(TokenKind::Access, world.clock.now(), 0).is_some(),
             "renewable": session.tokens.refresh.is_some(),
             "signed_in_at": session.signed_in,
         }),
