@@ -26,11 +26,13 @@ pub enum Command {
     name = "valetkey",
     version,
     about = "One sign-in for every host tool: stores, renews and obtains OAuth tokens",
-    after_help = "Programs run these, and speak git's credential protocol on standard input and \
-                  output:\n  valetkey get|store|erase|capability\n  valetkey git \
-                  get|store|erase|capability\n\nExit status: 0 done, 1 failed, 2 not signed in, 3 \
-                  refused or timed out, 4 rejected by the server, 5 try again later, 6 storage \
-                  unavailable, 64 usage, 78 configuration",
+    after_help = "Programs run these; each speaks one tool's language:
+  valetkey get|store|erase|capability    git's credential protocol, also as `valetkey git`
+  valetkey docker get|store|erase|list   docker's credential helper
+  valetkey token|header|json URL         one valid token on standard output; never signs in
+
+Exit status: 0 done, 1 failed, 2 not signed in, 3 refused or timed out, 4 rejected by the server,
+5 try again later, 6 storage unavailable, 64 usage, 78 configuration",
     disable_help_subcommand = true
 )]
 struct Typed {
@@ -60,8 +62,6 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Print one valid token; never opens a browser
-    Token { url: String },
     /// Make a tool use valetkey
     Setup(Setup),
     /// Print a completion script

@@ -1,6 +1,8 @@
 //! The languages of the callers. A dialect reads its own bytes into a `Request` and says an
 //! `Outcome` in its own bytes; it knows no provider, no store and no flow.
 
+pub mod docker;
+pub mod generic;
 pub mod git;
 
 use std::fs::File;
@@ -77,7 +79,8 @@ impl Served {
     }
 }
 
-pub const DIALECTS: &[Dialect] = &[git::DIALECT];
+pub const DIALECTS: &[Dialect] =
+    &[git::DIALECT, docker::DIALECT, generic::TOKEN, generic::HEADER, generic::JSON];
 
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Dialect> {

@@ -118,7 +118,17 @@ impl Profiles {
     /// whole origin, so it also finds a profile that is bound to one path of it, if only one is.
     #[must_use]
     pub fn find(&self, resource: &Resource) -> Option<Service<'_>> {
-        let origin = resource.origin();
+        let exactly = self.bound_to(&resource.origin(), resource);
+        exactly.or_else(|| {
+            // Some dialects name no scheme. On this machine either stays on this machine.
+            let other = if resource.protocol == "https" { "http" } else { "https" };
+            let origin = format!("{other}://{}", resource.host);
+            let here = Url::parse(&origin).is_ok_and(|url| is_loopback(&url));
+            here.then(|| self.bound_to(&origin, resource)).flatten()
+        })
+    }
+
+    fn bound_to(&self, origin: &str, resource: &Resource) -> Option<Service<'_>> {
         let all = self.profiles.iter().flat_map(|profile| {
             profile.origins.iter().map(move |prefix| Service { profile, prefix })
         });
