@@ -134,6 +134,7 @@ pub struct Setup {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Tool {
+    Docker,
     Git,
 }
 

@@ -55,6 +55,31 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     })
 }
 
+/// Replaces a file of the person's own, such as another tool's configuration: its mode stays, and
+/// a link stays a link.
+///
+/// # Errors
+/// `Failed` when it cannot be written.
+pub fn rewrite(path: &Path, content: &[u8]) -> Result<()> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let temporary = temporary(&path);
+    let written = std::fs::create_dir_all(directory).and_then(|()| {
+        let mut file = create(&temporary)?;
+        file.write_all(content)?;
+        if let Ok(found) = path.metadata() {
+            file.set_permissions(found.permissions())?;
+        }
+        file.sync_all()?;
+        std::fs::rename(&temporary, &path)?;
+        sync(directory)
+    });
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        Error::new(Kind::Failed, format!("cannot write {}", path.display())).because(error)
+    })
+}
+
 /// Whether `replace` would find room and permission, asked before something is spent that only
 /// `replace` can keep.
 ///

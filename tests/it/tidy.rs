@@ -24,8 +24,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "person",
         &[
-            "broker", "cli", "dialect", "error", "model", "oauth", "profile", "program", "ui",
-            "vault",
+            "broker", "cli", "dialect", "disk", "error", "model", "oauth", "profile", "program",
+            "ui", "vault",
         ],
     ),
 ];
