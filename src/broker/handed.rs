@@ -2,9 +2,9 @@
 //! origin that it was stored for and nowhere else; what we gave a tool ourselves is no news.
 
 use super::{PATIENCE, World};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Key, Place, Presented, Record, Request, Resource, Static,
+    Caller, Credential, Form, Key, Offer, Place, Presented, Record, Request, Resource, Static,
 };
 use crate::profile::{self, Service};
 use crate::vault::Want;
@@ -83,6 +83,32 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
     keep(resource, presented, world)
 }
 
+/// Keeps what a person pastes.
+pub(super) fn paste(request: &Request, world: &World<'_>) -> Result<()> {
+    let Request { resource, caller, .. } = request;
+    let nobody = || {
+        let what = format!("nobody is here who could paste a token for {resource}");
+        Error::new(Kind::NotSignedIn, what).hint("give the token on standard input")
+    };
+    if !world.ui.person(*caller) {
+        return Err(nobody());
+    }
+    let page = match &resource.offer {
+        Some(Offer::Page(page)) => format!(", which you find at {page}"),
+        _ => String::new(),
+    };
+    let prompt = format!("paste the token for {resource}{page}, and press Enter");
+    let secret = world.ui.ask_secret(&prompt, super::Options::default().timeout, world.clock);
+    let Some(secret) = secret.ok_or_else(nobody)? else {
+        let what = format!("no token was given for {resource}");
+        return Err(Error::new(Kind::Refused, what));
+    };
+    let token = secret.clone();
+    let presented =
+        Presented { secret, token, authtype: None, expires: None, refresh: None, ephemeral: false };
+    keep(resource, &presented, world)
+}
+
 fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<()> {
     let entry = Static {
         key: Key {
@@ -133,9 +159,16 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
             let Some(Record::Session(mut session)) = world.vault.peek(&exactly)? else { continue };
             let meant =
                 presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
-            if meant && session.tokens.access.is_some() {
+            if !meant || session.tokens.access.is_none() {
+                continue;
+            }
+            erased = true;
+            if presented.is_some() {
                 super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
-                erased = true;
+            } else {
+                // A person signs out of one tool: no host has rejected anything.
+                session.forget_access();
+                pen.save_session(&session)?;
             }
         }
     }

@@ -10,6 +10,8 @@
 //! | [`git_host`] | a real git server over HTTP that asks for a token |
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
+//! | [`registry`] | a private crate registry with a sparse index |
+//! | [`tls`] | TLS in front of a server |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
 //! | [`client`] | HTTP/1.1 by hand, down to arbitrary bytes |
 //! | [`listener`] | a free port and a thread for every connection |
@@ -28,8 +30,10 @@ pub mod browser;
 pub mod client;
 pub mod git_host;
 pub mod listener;
+pub mod registry;
 pub mod sandbox;
 pub mod server;
+pub mod tls;
 pub mod watched;
 pub mod wire;
 
@@ -37,5 +41,7 @@ pub use authority::{Authority, CLIENT_ID, Options, Refreshing, Step};
 pub use browser::{Browser, Person, Program};
 pub use client::{Page, RawConnection, http, http_get, http_post_form};
 pub use git_host::{GitHost, Scheme};
+pub use registry::Registry;
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};
+pub use tls::Tls;

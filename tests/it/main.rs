@@ -3,8 +3,12 @@
 #![allow(unreachable_pub, reason = "a test binary has no public face")]
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
+mod cargo;
+mod kubectl;
 mod lab;
 mod lab_itself;
+mod peers_cargo;
+mod peers_kubectl;
 mod road;
 mod scene;
 mod tidy;
