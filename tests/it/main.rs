@@ -8,4 +8,5 @@ mod lab_itself;
 mod road;
 mod scene;
 mod tidy;
+mod vectors;
 mod verbs;
