@@ -10,6 +10,9 @@ use crate::error::{Error, Kind, Result};
 /// Bytes; far above any record, far below what would hurt.
 const LIMIT: u64 = 1 << 20;
 
+/// Bytes that a probe asks of a file system: an empty file fits on a full one.
+const ROOM: usize = 1 << 14;
+
 /// The content of a file, or `None` where there is no such file.
 ///
 /// # Errors
@@ -63,16 +66,17 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
 pub fn probe(path: &Path) -> Result<()> {
     make_private_directory(path.parent().unwrap_or(Path::new("/")))?;
     let temporary = temporary(path);
-    create(&temporary)
-        .and_then(|_| std::fs::remove_file(&temporary))
-        .map_err(|error| cannot("write", path).because(error))
+    let room = create(&temporary).and_then(|mut file| file.write_all(&[0; ROOM]));
+    let removed = std::fs::remove_file(&temporary);
+    room.and(removed).map_err(|error| cannot("write", path).because(error))
 }
 
-/// Removes a file; `false` where there was none.
+/// Removes a file, and what a writer of it that died has left; `false` where there was no file.
 ///
 /// # Errors
 /// `Storage` when it cannot be removed.
 pub fn remove(path: &Path) -> Result<bool> {
+    let _ = std::fs::remove_file(temporary(path));
     match std::fs::remove_file(path) {
         Ok(()) => {
             let _ = sync(path.parent().unwrap_or(Path::new("/")));
