@@ -28,8 +28,9 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         }
         Err(error) => return Err(cannot("read", path).because(error)),
     };
-    ours(&file, path)?;
-    let mut content = Vec::new();
+    let length = ours(&file, path)?.min(LIMIT);
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut content = Vec::with_capacity(length as usize + 1);
     file.take(LIMIT)
         .read_to_end(&mut content)
         .map_err(|error| cannot("read", path).because(error))?;
@@ -159,8 +160,9 @@ fn private_options(options: &mut OpenOptions) {
 #[cfg(not(unix))]
 fn private_options(_: &mut OpenOptions) {}
 
+/// The length of a plain file that belongs to us alone.
 #[cfg(unix)]
-fn ours(file: &File, path: &Path) -> Result<()> {
+fn ours(file: &File, path: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let found = file.metadata().map_err(|error| cannot("read", path).because(error))?;
     if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() {
@@ -171,12 +173,13 @@ fn ours(file: &File, path: &Path) -> Result<()> {
         let what = format!("others can open {}", path.display());
         return Err(Error::new(Kind::Storage, what).hint(format!("chmod 600 {}", path.display())));
     }
-    Ok(())
+    Ok(found.len())
 }
 
 #[cfg(not(unix))]
-fn ours(_: &File, _: &Path) -> Result<()> {
-    Ok(())
+fn ours(file: &File, path: &Path) -> Result<u64> {
+    let found = file.metadata().map_err(|error| cannot("read", path).because(error))?;
+    Ok(found.len())
 }
 
 fn sync(directory: &Path) -> std::io::Result<()> {

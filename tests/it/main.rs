@@ -3,9 +3,15 @@
 #![allow(unreachable_pub, reason = "a test binary has no public face")]
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
+mod inside;
+mod installed;
+mod kill;
 mod lab;
 mod lab_itself;
+mod planted;
+mod races;
 mod road;
 mod scene;
+mod standing_clock;
 mod tidy;
 mod verbs;
