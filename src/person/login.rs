@@ -66,7 +66,7 @@ fn confirm(how: &str, session: &Session, profile: &Profile, world: &World<'_>) -
         "" => String::new(),
         account => format!(" as {account}"),
     };
-    let store = world.vault.store_name()?;
+    let store = world.vault.kept_in(&session.key)?;
     world.ui.say(&format!("{how} to {}{who}; kept in {store}", profile.home()));
     Ok(())
 }

@@ -4,10 +4,16 @@
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
 mod docs;
+mod inside;
+mod installed;
+mod kill;
 mod lab;
 mod lab_itself;
+mod planted;
+mod races;
 mod road;
 mod scene;
+mod standing_clock;
 mod tidy;
 mod vectors;
 mod verbs;
