@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Outcome, Record, Request, Secret, Session, Verb};
-use crate::oauth::{Failure, Oauth, Options};
+use crate::oauth::{self, Failure, Oauth, Options};
 use crate::profile::{self, Flow, Profile, Profiles, Service};
 use crate::ui::Ui;
 use crate::vault::{Pen, Setbacks, Vault, Want};
@@ -101,7 +101,7 @@ impl Road<'_> {
 fn renew(road: &Road<'_>) -> Result<Outcome> {
     let Road { request, service, profile, world, want } = road;
     let could_ask = world.ui.could_ask(request.caller);
-    let patience = if could_ask { PATIENCE + Options::default().timeout } else { PATIENCE };
+    let patience = if could_ask { PATIENCE + oauth::TIMEOUT } else { PATIENCE };
     let waiting = || {
         if could_ask {
             world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));

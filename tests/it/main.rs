@@ -3,12 +3,20 @@
 #![allow(unreachable_pub, reason = "a test binary has no public face")]
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
+mod asked;
+mod browser_flow;
+mod clockwork;
+mod device_pace;
+mod device_screen;
 mod docs;
 mod inside;
 mod installed;
+mod issuer;
 mod kill;
 mod lab;
 mod lab_itself;
+mod listener;
+mod paste;
 mod planted;
 mod races;
 mod road;
