@@ -4,5 +4,6 @@
 
 mod lab;
 mod lab_itself;
+mod peers;
 mod road;
 mod scene;
