@@ -17,6 +17,7 @@ mod lab;
 mod lab_itself;
 mod listener;
 mod paste;
+mod peers;
 mod planted;
 mod races;
 mod road;
