@@ -1,10 +1,13 @@
 //! The way to the server: TLS, proxies, bounds (oauth.md 6.4, N12).
 
+use std::io::{BufReader, Write as _};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lab::listener::Listener;
 use crate::lab::tls::{CertificateAuthority, ConnectProxy, TlsFront};
+use crate::lab::wire;
 use crate::lab::{Gate, Options, Scheme, Step};
 use crate::scene::{Scene, value};
 
@@ -196,7 +199,16 @@ fn slow_attack_25_every_exchange_ends_within_thirty_seconds() {
     let silent = Arc::new(scene());
     let dribbling = Arc::new(scene());
     silent.authority.next("/token", vec![Step::HoldAndClose(Gate::new())]);
-    dribbling.authority.next("/token", vec![Step::Slow(Duration::from_millis(300))]);
+    let dribble = Listener::bind().serve(|mut stream| {
+        let _ = wire::read_head(&mut BufReader::new(stream));
+        let mut answer = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{");
+        // Until it is hung up on.
+        while answer.is_ok() {
+            thread::park_timeout(Duration::from_millis(200));
+            answer = stream.write_all(b" ");
+        }
+    });
+    dribbling.profile(&format!("token_endpoint = \"http://{}/token\"", dribble.address()));
     let started = Instant::now();
     let both = [silent, dribbling].map(|scene| {
         thread::spawn(move || {
