@@ -70,6 +70,9 @@ fn attack_1_2_a_forged_redirect_is_refused_and_the_wait_goes_on() {
         // Attack 11: no control characters.
         vec![("code", "a\r\nSet-Cookie: b"), ("state", &state)],
     ] {
+        // With the right issuer, so that it is not this that saves us.
+        let issuer = waiting.scene.authority.issuer();
+        let parameters = [&parameters[..], &[("iss", issuer.as_str())]].concat();
         let page = navigate(&waiting.asked.callback(&parameters));
         assert_eq!(page.status, 400, "{parameters:?}");
     }
