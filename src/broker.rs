@@ -1,17 +1,16 @@
 //! The one decision: fresh, else refresh, else sign in, else no. `get` reads from top to bottom
-//! as the road of one request; `store` and `erase` stand below it.
+//! as the road of one request; what tools hand over and take back is in the room beside it.
+
+mod handed;
 
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{
-    Caller, Credential, Form, Key, Outcome, Place, Presented, Record, Request, Resource, Session,
-    Static, Verb,
-};
-use crate::oauth::{Failure, Oauth, Options};
-use crate::profile::{self, Flow, Profile, Profiles};
+use crate::model::{Credential, Outcome, Record, Request, Secret, Session, Verb};
+use crate::oauth::{self, Failure, Oauth, Options};
+use crate::profile::{self, Flow, Profile, Profiles, Service};
 use crate::ui::Ui;
 use crate::vault::{Pen, Setbacks, Vault, Want};
 
@@ -36,55 +35,75 @@ pub struct World<'a> {
 pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
     let outcome = match request.verb {
         Verb::Get => get(request, world),
-        Verb::Store => store(request, world).map(|()| Outcome::Done),
-        Verb::Erase => erase(request, world).map(|()| Outcome::Done),
+        Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
+        Verb::Erase => handed::erase(request, world).map(|erased| match erased {
+            true => Outcome::Done,
+            false => Outcome::NotMine,
+        }),
+        Verb::List => handed::list(world).map(Outcome::Listed),
     };
     outcome.unwrap_or_else(Outcome::Failed)
 }
 
 fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let Request { resource, .. } = request;
-    let Some(profile) = world.profiles.find(resource) else {
+    let Some(service) = world.profiles.find(resource) else {
         return unknown_host(request, world);
     };
+    let profile = service.profile;
     world.ui.log(|| format!("{resource} belongs to profile {}", profile.name));
-    if let Some(credential) = profile.environment_token(resource, world.environment) {
+    if let Some(credential) = service.environment_token(resource, world.environment) {
         return found(credential);
     }
     let want =
-        Want { place: profile.place(), account: profile.asked_account(resource), path: None };
-    let now = world.clock.now();
+        Want { place: profile.place(), account: service.asked_account(resource), path: None };
+    let road = Road { request, service, profile, world, want };
     // The hot path: no lock, no network.
-    if let Some(session) = own(world.vault.peek(&want)?, profile)
-        && session.fresh(now, profile.refresh_margin)
+    if let Some(session) = own(world.vault.peek(&road.want)?, profile)
+        && let Some(token) = road.fresh(&session)
         && !is_rejected(request, &session)
-        && let Some(access) = &session.tokens.access
     {
-        let mut credential = profile.credential(&session, access);
+        let mut credential = service.credential(&session, token);
         // Without a refresh token the next answer would be a sign-in.
         credential.renewable |= world.ui.could_ask(request.caller);
         return found(credential);
     }
-    if let Some(credential) = handed_over(request, world)? {
+    if let Some(credential) = handed::get(request, world)? {
         return found(credential);
     }
-    renew(&Road { request, profile, world, want })
+    renew(&road)
 }
 
-/// A request on its way from a miss to a new token.
+/// A request on its way to a token.
 struct Road<'a> {
     request: &'a Request,
+    service: Service<'a>,
     profile: &'a Profile,
     world: &'a World<'a>,
     want: Want<'a>,
 }
 
+impl Road<'_> {
+    /// The token that this host takes, if it lives for as long as profile and caller want.
+    fn fresh<'s>(&self, session: &'s Session) -> Option<&'s Secret> {
+        let margin = self.profile.refresh_margin.max(self.request.lifetime);
+        session.fresh(self.service.prefix.token, self.world.clock.now(), margin)
+    }
+
+    /// What the server has just issued, however short its life. `None`: not the kind of token
+    /// that this host takes.
+    fn issued(&self, session: &Session) -> Option<Outcome> {
+        let token = session.token(self.service.prefix.token)?;
+        Some(Outcome::Found(Box::new(self.service.credential(session, token))))
+    }
+}
+
 fn renew(road: &Road<'_>) -> Result<Outcome> {
-    let Road { request, profile, world, want } = road;
-    let person = world.ui.person(request.caller);
-    let patience = if person { PATIENCE + Options::default().timeout } else { PATIENCE };
+    let Road { request, service, profile, world, want } = road;
+    let could_ask = world.ui.could_ask(request.caller);
+    let patience = if could_ask { PATIENCE + oauth::TIMEOUT } else { PATIENCE };
     let waiting = || {
-        if person {
+        if could_ask {
             world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
         }
     };
@@ -96,19 +115,22 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
         setbacks = reject(session, setbacks, &pen, now)?;
     }
     // Another process was faster.
-    if let Some(session) =
-        held.as_ref().filter(|session| session.fresh(now, profile.refresh_margin))
-        && let Some(access) = &session.tokens.access
+    if let Some(session) = &held
+        && let Some(token) = road.fresh(session)
     {
-        return found(profile.credential(session, access));
+        return found(service.credential(session, token));
     }
     // One rejection is a dead token, and renewed away. A second one means that renewing does not
     // help, and a third that signing in does not either.
     if setbacks.rejections <= 1
         && let Some(session) = held
-        && let Some(outcome) = refresh(road, &pen, session)?
     {
-        return Ok(outcome);
+        if let Some(outcome) = refresh(road, &pen, session)? {
+            return Ok(outcome);
+        }
+        // Whoever comes now finds nothing and waits for another lock: the sign-in needs that one.
+        drop(pen);
+        return renew(road);
     }
     if setbacks.rejections > 2 {
         let what = format!("{} keeps rejecting new tokens", profile.home());
@@ -118,11 +140,11 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     }
     if cools_down(setbacks.refused, now) {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
-        return Ok(Outcome::NotFound(not_signed_in(&what, profile, request)));
+        return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
-    if !person || profile.flow == Some(Flow::None) {
+    if profile.flow == Some(Flow::None) || !world.ui.person(request.caller) {
         let what = format!("not signed in to {}", profile.home());
-        return Ok(Outcome::NotFound(not_signed_in(&what, profile, request)));
+        return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
     let options = Options {
         flow: world.profiles.flow.unwrap_or_default(),
@@ -130,37 +152,33 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
         ..Options::default()
     };
     let session = sign_in(profile, &options, &pen, setbacks, world)?;
-    match &session.tokens.access {
-        Some(access) => found(profile.credential(&session, access)),
-        None => Ok(Outcome::NotMine),
-    }
+    road.issued(&session).ok_or_else(|| {
+        let what = format!("{} issued no ID token", profile.home());
+        Error::new(Kind::Configuration, what).hint("add openid to the profile's scopes")
+    })
 }
 
-/// Renews a session whose lock is held. `None`: it cannot be renewed any more.
+/// Renews a session whose lock is held. `None`: it could not be renewed any more, and is gone.
 fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Option<Outcome>> {
     let Road { profile, world, .. } = road;
     match renew_session(profile, world, pen, &mut session) {
-        Ok(()) => match &session.tokens.access {
-            Some(access) => found(profile.credential(&session, access)).map(Some),
-            None => Ok(None),
-        },
-        Err(Failure::GrantDead) => {
+        Ok(()) => Ok(road.issued(&session)),
+        Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {
             world.ui.log(|| format!("the grant of {} is dead", session.key.text()));
             pen.remove()?;
             Ok(None)
         }
-        Err(Failure::Transient(error)) => match &session.tokens.access {
-            // It lives a little longer than the margin: good enough for a server that is away.
-            Some(access) if session.fresh(world.clock.now(), 0) => {
-                found(profile.credential(&session, access)).map(Some)
+        // It lives a little longer than the margin: good enough while the server is away.
+        Err(Failure::Transient(error)) => {
+            match session.fresh(road.service.prefix.token, world.clock.now(), 0) {
+                Some(token) => found(road.service.credential(&session, token)).map(Some),
+                None => Err(error),
             }
-            _ => Err(error),
-        },
+        }
         Err(Failure::Other(error)) => Err(match error.hint {
             Some(_) => error,
             None => error.hint(login_command(profile)),
         }),
-        Err(Failure::Denied | Failure::Expired) => Ok(None),
     }
 }
 
@@ -187,6 +205,7 @@ pub fn renew_session(
                 path: None,
             });
             let newer = own(again.map_err(Failure::Other)?, profile)
+                .filter(|newer| newer.key == session.key)
                 .and_then(|newer| newer.tokens.refresh)
                 .filter(|newer| *newer != refresh);
             match newer {
@@ -217,6 +236,8 @@ pub fn sign_in(
 ) -> Result<Session> {
     let now = world.clock.now();
     let home = profile.home();
+    // Nobody is asked for what could not be kept.
+    pen.probe()?;
     let signed_in = world.oauth.sign_in(profile, options).map_err(|failure| {
         let refused = |what: String| {
             pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
@@ -272,40 +293,8 @@ fn unknown_host(request: &Request, world: &World<'_>) -> Result<Outcome> {
     if let Some(credential) = profile::environment_token(resource, world.environment) {
         return found(credential);
     }
-    Ok(handed_over(request, world)?
+    Ok(handed::get(request, world)?
         .map_or(Outcome::NotMine, |credential| Outcome::Found(Box::new(credential))))
-}
-
-fn handed_over(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
-    let resource = &request.resource;
-    let Some(Record::Static(entry)) = world.vault.peek(&want_static(resource))? else {
-        return Ok(None);
-    };
-    let Static { key, secret, authtype, expires, refresh, stored: _ } = entry;
-    let expired = expires.is_some_and(|expires| expires <= world.clock.now());
-    // git drops the expired secret and hands the refresh token to the generator that left it.
-    if expired && (refresh.is_none() || request.caller != Caller::Git) {
-        let what = format!("the credential that was stored for {resource} has expired");
-        world.ui.log(|| what);
-        return Ok(None);
-    }
-    Ok(Some(Credential {
-        username: key.account,
-        secret,
-        form: authtype.map_or(Form::Password, Form::Encoded),
-        expires,
-        proof: None,
-        renewable: false,
-        refresh,
-    }))
-}
-
-fn want_static(resource: &Resource) -> Want<'_> {
-    Want {
-        place: Place::Origin(resource.origin()),
-        account: resource.account.as_deref(),
-        path: resource.path.as_deref(),
-    }
 }
 
 /// A session of this profile. One that another issuer gave is not: its tokens are for others.
@@ -318,10 +307,10 @@ fn own(record: Option<Record>, profile: &Profile) -> Option<Session> {
 
 /// Whether the caller comes back because its host rejected this session's token.
 fn is_rejected(request: &Request, session: &Session) -> bool {
-    let (Some(proof), Some(access)) = (&request.proof, &session.tokens.access) else {
-        return false;
-    };
-    proof.key == session.key.digest() && proof.token == access.fingerprint()
+    request
+        .proof
+        .as_ref()
+        .is_some_and(|proof| proof.key == session.key.digest() && session.holds(&proof.token))
 }
 
 /// Forgets an access token that the host rejected, and counts.
@@ -347,117 +336,14 @@ fn cools_down(since: u64, now: u64) -> bool {
     since != 0 && since <= now && now - since < COOLDOWN
 }
 
-/// Takes what a tool hands over. What we gave it ourselves is no news.
-fn store(request: &Request, world: &World<'_>) -> Result<()> {
-    let Some(presented) = &request.presented else { return Ok(()) };
-    let now = world.clock.now();
-    if presented.expires.is_some_and(|expires| expires <= now) && presented.refresh.is_none() {
-        return Ok(());
-    }
-    if let Some(proof) = &request.proof
-        && proof.token == presented.token.fingerprint()
-    {
-        world.vault.forgive(&proof.place);
-        return Ok(());
-    }
-    if presented.ephemeral {
-        return Ok(());
-    }
-    let resource = &request.resource;
-    if let Some(profile) = world.profiles.find(resource) {
-        let from_environment = profile.environment_token(resource, world.environment);
-        if from_environment.is_some_and(|ours| ours.secret == presented.token) {
-            return Ok(());
-        }
-        let all = Want { place: profile.place(), account: None, path: None };
-        for record in world.vault.matching(&all)? {
-            if let Record::Session(session) = record
-                && session.knows(&presented.token)
-            {
-                world.vault.forgive(&session.key.place.digest());
-                return Ok(());
-            }
-        }
-    }
-    if profile::environment_token(resource, world.environment)
-        .is_some_and(|ours| ours.secret == presented.token)
-    {
-        return Ok(());
-    }
-    keep(resource, presented, world)
-}
-
-fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<()> {
-    let entry = Static {
-        key: Key {
-            place: Place::Origin(resource.origin()),
-            client_id: String::new(),
-            account: resource.account.clone().unwrap_or_default(),
-            path: resource.path.clone(),
-        },
-        secret: presented.secret.clone(),
-        authtype: presented.authtype.clone(),
-        expires: presented.expires,
-        refresh: presented.refresh.clone(),
-        stored: world.clock.now(),
-    };
-    let want = Want {
-        place: entry.key.place.clone(),
-        account: Some(&entry.key.account),
-        path: entry.key.path.as_deref(),
-    };
-    let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
-    let same = world.vault.matching(&want)?.into_iter().any(|record| match record {
-        Record::Static(held) => {
-            held.key == entry.key
-                && held.secret == entry.secret
-                && held.authtype == entry.authtype
-                && held.expires == entry.expires
-                && held.refresh == entry.refresh
-        }
-        Record::Session(_) => false,
-    });
-    if same { Ok(()) } else { pen.save_static(&entry) }
-}
-
-/// Forgets what a host rejected, and nothing else: of a session only the access token, and only
-/// if it is still the one that was rejected.
-fn erase(request: &Request, world: &World<'_>) -> Result<()> {
-    let resource = &request.resource;
-    let now = world.clock.now();
-    let presented = request.presented.as_ref();
-    if let Some(profile) = world.profiles.find(resource) {
-        let account = profile.asked_account(resource);
-        let want = Want { place: profile.place(), account, path: None };
-        for record in world.vault.matching(&want)? {
-            let key = record.key().clone();
-            let pen = world.vault.pen(&key, PATIENCE, &|| ())?;
-            let exactly = Want { account: Some(&key.account), ..want.clone() };
-            let Some(Record::Session(mut session)) = world.vault.peek(&exactly)? else { continue };
-            let meant = presented.is_none_or(|presented| session.holds(&presented.token));
-            if meant && session.tokens.access.is_some() {
-                reject(&mut session, current(pen.setbacks(), now), &pen, now)?;
-            }
-        }
-    }
-    for record in world.vault.matching(&want_static(resource))? {
-        let Record::Static(entry) = record else { continue };
-        let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
-        if presented.is_none_or(|presented| presented.secret == entry.secret) {
-            pen.remove()?;
-        }
-    }
-    Ok(())
-}
-
 fn found(credential: Credential) -> Result<Outcome> {
     Ok(Outcome::Found(Box::new(credential)))
 }
 
-fn not_signed_in(what: &str, profile: &Profile, request: &Request) -> Error {
-    let account = profile.asked_account(&request.resource);
+fn not_signed_in(what: &str, road: &Road<'_>) -> Error {
+    let account = road.want.account;
     let account = account.map_or_else(String::new, |account| format!(" --account {account}"));
-    Error::new(Kind::NotSignedIn, what).hint(format!("{}{account}", login_command(profile)))
+    Error::new(Kind::NotSignedIn, what).hint(format!("{}{account}", login_command(road.profile)))
 }
 
 /// The command that mends most things.

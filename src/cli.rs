@@ -1,4 +1,4 @@
-//! argv and argv[0] into a command: what was typed, not what it means.
+//! The command line into a command: what was typed, and by which name, not what it means.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -11,8 +11,8 @@ use crate::profile::Flow;
 
 /// What is to be done.
 pub enum Command {
-    /// Answer a program in its own language. Without an operation there is only usage.
-    Serve { dialect: &'static Dialect, verb: Option<String> },
+    /// Answer a program in its own language.
+    Serve { dialect: &'static Dialect, arguments: Vec<String> },
     /// Something for a person.
     Person(Verb),
     /// Print this on standard output: help and version were asked for.
@@ -26,11 +26,13 @@ pub enum Command {
     name = "valetkey",
     version,
     about = "One sign-in for every host tool: stores, renews and obtains OAuth tokens",
-    after_help = "Programs run these, and speak git's credential protocol on standard input and \
-                  output:\n  valetkey get|store|erase|capability\n  valetkey git \
-                  get|store|erase|capability\n\nExit status: 0 done, 1 failed, 2 not signed in, 3 \
-                  refused or timed out, 4 rejected by the server, 5 try again later, 6 storage \
-                  unavailable, 64 usage, 78 configuration",
+    after_help = "Programs run these; each speaks one tool's language:
+  valetkey get|store|erase|capability    git's credential protocol, also as `valetkey git`
+  valetkey docker get|store|erase|list   docker's credential helper
+  valetkey token|header|json URL         one valid token on standard output; never signs in
+
+Exit status: 0 done, 1 failed, 2 not signed in, 3 refused or timed out, 4 rejected by the server,
+5 try again later, 6 storage unavailable, 64 usage, 78 configuration",
     disable_help_subcommand = true
 )]
 struct Typed {
@@ -46,7 +48,7 @@ pub enum Verb {
     Logout(Logout),
     /// Show every session, or which one answers for a URL and why
     Status {
-        /// For example https://git.example.com/team/project.git
+        /// For example `https://git.example.com/team/project.git`
         url: Option<String>,
         /// As JSON on standard output
         #[arg(long)]
@@ -60,8 +62,6 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Print one valid token; never opens a browser
-    Token { url: String },
     /// Make a tool use valetkey
     Setup(Setup),
     /// Print a completion script
@@ -134,6 +134,7 @@ pub struct Setup {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Tool {
+    Docker,
     Git,
 }
 
@@ -145,22 +146,22 @@ pub enum Tool {
 pub fn parse(arguments: &[OsString], from_program: bool) -> Result<Command, Error> {
     let word = |index: usize| arguments.get(index).and_then(|word| word.to_str());
     let called = word(0).map(Path::new).and_then(Path::file_stem).and_then(|name| name.to_str());
-    let serve =
-        |dialect, verb: Option<&str>| Ok(Command::Serve { dialect, verb: verb.map(str::to_owned) });
+    let serve = |dialect, skipped: usize| {
+        let words = arguments.iter().skip(skipped);
+        let arguments = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        Ok(Command::Serve { dialect, arguments })
+    };
     if let Some(dialect) = called.and_then(dialect::linked) {
-        return serve(dialect, word(1));
+        return serve(dialect, 1);
     }
-    let native = &dialect::DIALECTS[0];
     match word(1) {
-        Some(verb) if native.verbs.split('|').any(|known| known == verb) => {
-            return serve(native, Some(verb));
-        }
+        None => return serve(&dialect::git::DIALECT, 1),
+        Some(verb) if dialect::git::is_verb(verb) => return serve(&dialect::git::DIALECT, 1),
         Some(name) => {
             if let Some(dialect) = dialect::named(name) {
-                return serve(dialect, word(2));
+                return serve(dialect, 2);
             }
         }
-        None => return serve(native, None),
     }
     match Typed::try_parse_from(arguments) {
         Ok(typed) => Ok(Command::Person(typed.verb)),

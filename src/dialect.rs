@@ -1,12 +1,15 @@
 //! The languages of the callers. A dialect reads its own bytes into a `Request` and says an
 //! `Outcome` in its own bytes; it knows no provider, no store and no flow.
 
+pub mod docker;
+pub mod generic;
 pub mod git;
 
 use std::fs::File;
 use std::io::{Read, Write};
 
-use crate::error::{Error, Result};
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
 use crate::model::{Outcome, Request};
 
 /// The only writer of standard output: everything that an answer holds, at once or not at all.
@@ -25,39 +28,59 @@ impl<'a> Wire<'a> {
     }
 }
 
-/// What a dialect needs of the world: its input, its output, and somebody who answers.
+/// What a dialect needs of the world: what the caller said, and somebody who answers.
 pub struct Call<'a> {
-    /// The operation that the caller named.
-    pub verb: &'a str,
+    /// What followed the dialect's name on the command line.
+    pub arguments: &'a [String],
+    pub environment: &'a Environment,
     pub input: &'a mut dyn Read,
     pub wire: &'a Wire<'a>,
     pub ask: &'a dyn Fn(&Request) -> Outcome,
 }
 
+impl Call<'_> {
+    /// The first argument, where the dialect has operations.
+    ///
+    /// # Errors
+    /// `Usage` when there is none.
+    pub fn verb(&self, dialect: &Dialect) -> Result<&str> {
+        self.arguments.first().map(String::as_str).ok_or_else(|| {
+            let what = format!("{} needs an operation: {}", dialect.name, dialect.usage);
+            Error::new(Kind::Usage, what).hint("valetkey --help")
+        })
+    }
+}
+
 /// One language.
 pub struct Dialect {
-    /// As in `valetkey NAME VERB`.
+    /// As in `valetkey NAME ...`.
     pub name: &'static str,
     /// The name of a link to the program that speaks only this language.
-    pub link: &'static str,
-    /// The operations, for the usage line.
-    pub verbs: &'static str,
+    pub link: Option<&'static str>,
+    /// What follows the name.
+    pub usage: &'static str,
     pub serve: fn(&mut Call<'_>) -> Result<Served>,
 }
 
-/// How a call ended, for the exit status.
-pub enum Served {
-    Answered,
-    /// Nothing to give; a person may want to know why.
-    Nothing(Option<Error>),
+/// How a call ended: the exit status, which the dialect dictates, and what a person may want to
+/// know, which goes to standard error.
+#[derive(Debug, Default)]
+pub struct Served {
+    pub status: u8,
+    pub why: Option<Error>,
 }
 
-pub const DIALECTS: &[Dialect] = &[Dialect {
-    name: "git",
-    link: "git-credential-valetkey",
-    verbs: "get|store|erase|capability",
-    serve: git::serve,
-}];
+impl Served {
+    /// Nothing to give, in a dialect that leaves the exit status to us.
+    #[must_use]
+    pub fn nothing(why: Option<Error>) -> Self {
+        let kind = why.as_ref().map_or(Kind::NotSignedIn, |why| why.kind);
+        Self { status: kind.exit_status(), why }
+    }
+}
+
+pub const DIALECTS: &[Dialect] =
+    &[git::DIALECT, docker::DIALECT, generic::TOKEN, generic::HEADER, generic::JSON];
 
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Dialect> {
@@ -67,5 +90,5 @@ pub fn named(name: &str) -> Option<&'static Dialect> {
 /// The dialect of a link's name, as the program finds it in `argv[0]`.
 #[must_use]
 pub fn linked(name: &str) -> Option<&'static Dialect> {
-    DIALECTS.iter().find(|dialect| dialect.link == name)
+    DIALECTS.iter().find(|dialect| dialect.link == Some(name))
 }

@@ -55,7 +55,7 @@ use cli::Command;
 use clock::Clock;
 use dialect::{Call, Dialect, Served, Wire};
 use environment::Environment;
-use error::{Error, Kind};
+use error::Kind;
 use oauth::Oauth;
 use profile::Profiles;
 use ui::Ui;
@@ -120,7 +120,9 @@ pub fn run(process: Process) -> u8 {
 #[must_use]
 pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
     let result = match cli::parse(&process.arguments, !process.input_is_terminal) {
-        Ok(Command::Serve { dialect, verb }) => serve(dialect, verb, &mut process, clock),
+        Ok(Command::Serve { dialect, arguments }) => {
+            serve(dialect, &arguments, &mut process, clock)
+        }
         Ok(Command::Person(cli::Verb::Completions { shell })) => {
             Wire::new(&process.output).send(&cli::completions(shell));
             Ok(0)
@@ -142,22 +144,18 @@ pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
 }
 
 fn serve(
-    dialect: &'static Dialect,
-    verb: Option<String>,
+    dialect: &Dialect,
+    arguments: &[String],
     process: &mut Process,
     clock: &dyn Clock,
 ) -> error::Result<u8> {
-    let Some(verb) = verb else {
-        let what = format!("{} needs an operation: {}", dialect.name, dialect.verbs);
-        return Err(Error::new(Kind::Usage, what).hint("valetkey --help"));
-    };
     with_world(process, clock, |world, input, wire, _| {
         let ask = |request: &model::Request| broker::answer(request, world);
-        match (dialect.serve)(&mut Call { verb: &verb, input, wire, ask: &ask })? {
-            Served::Answered => Ok(0),
-            Served::Nothing(None) => Ok(Kind::NotSignedIn.exit_status()),
-            Served::Nothing(Some(why)) => Err(why),
-        }
+        let environment = world.environment;
+        let mut call = Call { arguments, environment, input, wire, ask: &ask };
+        let Served { status, why } = (dialect.serve)(&mut call)?;
+        why.iter().for_each(ui::report);
+        Ok(status)
     })
 }
 

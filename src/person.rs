@@ -8,12 +8,12 @@ mod status;
 
 use std::path::Path;
 
-use crate::broker::{self, World};
+use crate::broker::World;
 use crate::cli::Verb;
 use crate::dialect::Wire;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Outcome, Request, Resource};
-use crate::profile::Profile;
+use crate::model::Resource;
+use crate::profile::Service;
 
 /// Performs a verb; the number is the exit status of success.
 ///
@@ -31,43 +31,19 @@ pub fn perform(
         Verb::Status { url, json } => status::status(url.as_deref(), *json, world, wire)?,
         Verb::Whoami { url } => status::whoami(url.as_deref(), world, wire)?,
         Verb::List { json } => status::list(*json, world, wire)?,
-        Verb::Token { url } => token(url, world, wire)?,
         Verb::Setup(typed) => setup::setup(typed, world, wire, program)?,
         Verb::Completions { .. } => {}
     }
     Ok(0)
 }
 
-/// Prints one valid token. Whoever runs this waits for a line, not for a person.
-fn token(url: &str, world: &World<'_>, wire: &Wire<'_>) -> Result<()> {
-    let request = Request {
-        verb: crate::model::Verb::Get,
-        resource: Resource::parse(url)?,
-        caller: Caller::Hasty,
-        presented: None,
-        proof: None,
-    };
-    match broker::answer(&request, world) {
-        Outcome::Found(credential) => {
-            let line = zeroize::Zeroizing::new(format!("{}\n", credential.secret.expose()));
-            wire.send(line.as_bytes());
-            Ok(())
-        }
-        Outcome::NotFound(why) | Outcome::Failed(why) => Err(why),
-        Outcome::NotMine | Outcome::Done => {
-            let what = format!("nothing is stored for {}", request.resource);
-            Err(Error::new(Kind::NotSignedIn, what).hint(PROFILE_HINT))
-        }
-    }
-}
-
 const PROFILE_HINT: &str = "add a [profile] with this origin to config.toml, then valetkey login";
 
 /// The profile that a person means with a URL or a bare host.
-fn profile_of<'a>(url: &str, world: &World<'a>) -> Result<(Resource, &'a Profile)> {
+fn service_of<'a>(url: &str, world: &World<'a>) -> Result<(Resource, Service<'a>)> {
     let resource = Resource::parse(url)?;
     match world.profiles.find(&resource) {
-        Some(profile) => Ok((resource, profile)),
+        Some(service) => Ok((resource, service)),
         None => Err(Error::new(Kind::Configuration, format!("no profile serves {resource}"))
             .hint(PROFILE_HINT)),
     }

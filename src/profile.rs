@@ -8,7 +8,7 @@ use url::Url;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Credential, Form, Key, Place, Proof, Resource, Scheme, Secret, Session, StoreChoice,
+    Credential, Form, Key, Place, Proof, Resource, Scheme, Secret, Session, StoreChoice, TokenKind,
 };
 
 /// What the configuration says as a whole.
@@ -52,21 +52,30 @@ pub struct Profile {
     pub resource: Option<String>,
     pub flow: Option<Flow>,
     pub redirect: Redirect,
-    /// The user name that goes beside the token; `{account}` stands for the session's account.
-    pub username: String,
-    pub scheme: Scheme,
     pub token_env: Vec<String>,
     /// Seconds before its expiry at which a token is renewed.
     pub refresh_margin: u64,
     pub account: Option<AccountSource>,
 }
 
-/// An origin and a path below it, compared exactly and by whole segments.
+/// An origin and a path below it, compared exactly and by whole segments, and how its host takes
+/// a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
     pub origin: String,
     /// Without slashes at either end; empty for the whole origin.
     pub path: String,
+    /// The user name that goes beside the token; `{account}` stands for the session's account.
+    pub username: String,
+    pub scheme: Scheme,
+    pub token: TokenKind,
+}
+
+/// Who serves a resource: a profile, by one of its origins.
+#[derive(Debug, Clone, Copy)]
+pub struct Service<'a> {
+    pub profile: &'a Profile,
+    pub prefix: &'a Prefix,
 }
 
 /// Where the provider answers. Whatever is missing is discovered from the issuer.
@@ -108,27 +117,30 @@ impl Profiles {
     /// The profile with the longest prefix of the resource. A request without a path is for the
     /// whole origin, so it also finds a profile that is bound to one path of it, if only one is.
     #[must_use]
-    pub fn find(&self, resource: &Resource) -> Option<&Profile> {
-        let origin = resource.origin();
-        let bound = self.profiles.iter().flat_map(|profile| {
-            let here = profile.origins.iter().filter(|prefix| prefix.origin == origin);
-            here.map(move |prefix| (prefix, profile))
+    pub fn find(&self, resource: &Resource) -> Option<Service<'_>> {
+        let exactly = self.bound_to(&resource.origin(), resource);
+        exactly.or_else(|| {
+            // Some dialects name no scheme. On this machine either stays on this machine.
+            let other = if resource.protocol == "https" { "http" } else { "https" };
+            let origin = format!("{other}://{}", resource.host);
+            let here = Url::parse(&origin).is_ok_and(|url| is_loopback(&url));
+            here.then(|| self.bound_to(&origin, resource)).flatten()
+        })
+    }
+
+    fn bound_to(&self, origin: &str, resource: &Resource) -> Option<Service<'_>> {
+        let all = self.profiles.iter().flat_map(|profile| {
+            profile.origins.iter().map(move |prefix| Service { profile, prefix })
         });
-        match &resource.path {
-            Some(path) => bound
-                .filter(|(prefix, _)| prefix.covers(path))
-                .max_by_key(|(prefix, _)| prefix.path.len())
-                .map(|(_, profile)| profile),
-            None => {
-                let mut bound: Vec<_> = bound.collect();
-                bound.sort_by_key(|(prefix, _)| prefix.path.len());
-                match bound.as_slice() {
-                    [(prefix, profile), ..] if prefix.path.is_empty() => Some(*profile),
-                    [(_, profile)] => Some(*profile),
-                    _ => None,
-                }
-            }
+        let mut bound: Vec<_> = all.filter(|service| service.prefix.origin == origin).collect();
+        bound.sort_by_key(|service| service.prefix.path.len());
+        match (&resource.path, bound.as_slice()) {
+            (Some(path), all) => all.iter().rev().find(|service| service.prefix.covers(path)),
+            (None, [service]) => Some(service),
+            (None, [service, ..]) if service.prefix.path.is_empty() => Some(service),
+            (None, _) => None,
         }
+        .copied()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Profile> {
@@ -182,59 +194,16 @@ impl Profile {
         issuer.map(Url::to_string).unwrap_or_default()
     }
 
+    /// Whether a host of this profile takes the ID token: otherwise it is not kept.
+    #[must_use]
+    pub fn wants_identity(&self) -> bool {
+        self.origins.iter().any(|prefix| prefix.token == TokenKind::Id)
+    }
+
     /// The first origin: what a person signs in to.
     #[must_use]
     pub fn home(&self) -> String {
         self.origins.first().map_or_else(String::new, |prefix| prefix.origin.clone())
-    }
-
-    /// The account that a request asks for. The user name which the host wants beside any token
-    /// (`https://oauth2@host/...`) asks for none.
-    #[must_use]
-    pub fn asked_account<'a>(&self, resource: &'a Resource) -> Option<&'a str> {
-        let name = resource.account.as_deref()?;
-        (name != self.username && !name.is_empty()).then_some(name)
-    }
-
-    /// What a caller may see of a session.
-    #[must_use]
-    pub fn credential(&self, session: &Session, access: &Secret) -> Credential {
-        Credential {
-            username: self.username_for(&session.key.account),
-            secret: access.clone(),
-            form: Form::Token(self.scheme),
-            expires: session.tokens.expires,
-            proof: Some(Proof {
-                place: session.key.place.digest(),
-                key: session.key.digest(),
-                token: access.fingerprint(),
-            }),
-            renewable: session.tokens.refresh.is_some(),
-            refresh: None,
-        }
-    }
-
-    fn username_for(&self, account: &str) -> String {
-        if account.is_empty() && self.username.contains("{account}") {
-            // Hosts that read only the password still want a user name.
-            return "oauth2".to_owned();
-        }
-        self.username.replace("{account}", account)
-    }
-
-    /// A token that the environment holds for the resource's host; stores are then not touched.
-    #[must_use]
-    pub fn environment_token(
-        &self,
-        resource: &Resource,
-        environment: &Environment,
-    ) -> Option<Credential> {
-        let own = self.token_env.iter().find_map(|name| environment.get(name));
-        let token = own.or_else(|| host_token(resource, environment))?;
-        Some(Credential {
-            username: self.username_for(self.asked_account(resource).unwrap_or_default()),
-            ..environment_credential(token, Form::Token(self.scheme))
-        })
     }
 
     /// # Errors
@@ -251,6 +220,60 @@ impl Profile {
             return Err(Error::new(Kind::Configuration, what).hint(hint));
         }
         Ok(&self.client_id)
+    }
+}
+
+impl Service<'_> {
+    /// The account that a request asks for. The user name which the host wants beside any token
+    /// (`https://oauth2@host/...`) asks for none.
+    #[must_use]
+    pub fn asked_account<'r>(&self, resource: &'r Resource) -> Option<&'r str> {
+        let name = resource.account.as_deref()?;
+        (name != self.prefix.username && !name.is_empty()).then_some(name)
+    }
+
+    /// What a caller may see of a session: this token of it.
+    #[must_use]
+    pub fn credential(&self, session: &Session, token: &Secret) -> Credential {
+        Credential {
+            username: self.username_for(&session.key.account),
+            secret: token.clone(),
+            form: Form::Token(self.prefix.scheme),
+            expires: session.expires(self.prefix.token),
+            proof: Some(Proof {
+                place: session.key.place.digest(),
+                key: session.key.digest(),
+                token: token.fingerprint(),
+            }),
+            renewable: session.tokens.refresh.is_some(),
+            refresh: None,
+        }
+    }
+
+    /// What goes beside a token of this account.
+    #[must_use]
+    pub fn username_for(&self, account: &str) -> String {
+        let username = &self.prefix.username;
+        if account.is_empty() && username.contains("{account}") {
+            // Hosts that read only the password still want a user name.
+            return "oauth2".to_owned();
+        }
+        username.replace("{account}", account)
+    }
+
+    /// A token that the environment holds for the resource's host; stores are then not touched.
+    #[must_use]
+    pub fn environment_token(
+        &self,
+        resource: &Resource,
+        environment: &Environment,
+    ) -> Option<Credential> {
+        let own = self.profile.token_env.iter().find_map(|name| environment.get(name));
+        let token = own.or_else(|| host_token(resource, environment))?;
+        Some(Credential {
+            username: self.username_for(self.asked_account(resource).unwrap_or_default()),
+            ..environment_credential(token, Form::Token(self.prefix.scheme))
+        })
     }
 }
 
@@ -312,7 +335,9 @@ mod tests {
     }
 
     fn found<'a>(profiles: &'a Profiles, url: &str) -> Option<&'a str> {
-        profiles.find(&Resource::parse(url).expect("a URL")).map(|profile| profile.name.as_str())
+        profiles
+            .find(&Resource::parse(url).expect("a URL"))
+            .map(|service| service.profile.name.as_str())
     }
 
     #[test]

@@ -2,46 +2,44 @@
 
 use std::time::Duration;
 
-use super::profile_of;
+use super::service_of;
 use crate::broker::{self, World};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Record, Session};
-use crate::oauth::{Failure, Options};
+use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Profile};
 use crate::vault::{Setbacks, Want};
 
 pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
     let cli::Login { url, account, flow, no_browser, force, timeout, client_id, port, scopes } =
         typed;
-    let (resource, profile) = profile_of(url, world)?;
-    let mut profile: Profile = profile.clone();
+    let (resource, service) = service_of(url, world)?;
+    let mut profile: Profile = service.profile.clone();
     if let Some(client_id) = client_id {
         profile.client_id.clone_from(client_id);
     }
-    let account = account.as_deref().or_else(|| profile.asked_account(&resource));
+    let account = account.as_deref().or_else(|| service.asked_account(&resource));
     let want = Want { place: profile.place(), account, path: None };
-    let mut options = Options {
+    let options = Options {
         flow: match flow {
             Flow::Auto => world.profiles.flow.unwrap_or_default(),
             flow => *flow,
         },
         open_browser: !no_browser,
         port: *port,
+        timeout: timeout.map(Duration::from_secs),
         scopes: scopes.clone(),
         account: account.map(str::to_owned),
-        ..Options::default()
     };
-    if let Some(seconds) = timeout {
-        options.timeout = Duration::from_secs(*seconds);
-    }
     let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
-    let (held, pen) = world.vault.enter(&want, options.timeout, &waiting)?;
+    let (held, pen) =
+        world.vault.enter(&want, options.timeout.unwrap_or(oauth::TIMEOUT), &waiting)?;
     if let Some(Record::Session(mut session)) = held.filter(|_| !force)
         && session.authority == profile.authority()
     {
         let now = world.clock.now();
-        if session.fresh(now, profile.refresh_margin) {
+        if session.fresh(service.prefix.token, now, profile.refresh_margin).is_some() {
             return confirm("already signed in", &session, &profile, world);
         }
         match broker::renew_session(&profile, world, &pen, &mut session) {
@@ -66,7 +64,7 @@ fn confirm(how: &str, session: &Session, profile: &Profile, world: &World<'_>) -
         "" => String::new(),
         account => format!(" as {account}"),
     };
-    let store = world.vault.store_name()?;
+    let store = world.vault.kept_in(&session.key)?;
     world.ui.say(&format!("{how} to {}{who}; kept in {store}", profile.home()));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::profile_of;
+use super::service_of;
 use crate::broker::World;
 use crate::cli;
 use crate::error::{Error, Kind, Result};
@@ -42,9 +42,9 @@ fn records_of(url: &str, account: Option<&str>, world: &World<'_>) -> Result<Vec
     let resource = Resource::parse(url)?;
     let place = Place::Origin(resource.origin());
     let mut records = world.vault.matching(&Want { place, account, path: None })?;
-    match profile_of(url, world) {
-        Ok((_, profile)) => {
-            let want = Want { place: profile.place(), account, path: None };
+    match service_of(url, world) {
+        Ok((_, service)) => {
+            let want = Want { place: service.profile.place(), account, path: None };
             records.extend(world.vault.matching(&want)?);
         }
         Err(error) if records.is_empty() => return Err(error),
@@ -60,8 +60,10 @@ fn forget(
     world: &World<'_>,
 ) -> Result<std::result::Result<(), Error>> {
     let key = record.key();
-    let pen = world.vault.pen(key, PATIENCE, &|| ())?;
-    let revoked = match record {
+    // Whoever renewed it in the meantime left tokens that nobody would revoke.
+    let (held, pen) = world.vault.pen(key, PATIENCE, &|| ())?;
+    let Some(record) = held else { return Ok(Ok(())) };
+    let revoked = match &record {
         Record::Session(session) if !local => revoke(session, world),
         _ => Ok(false),
     };

@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::{PROFILE_HINT, profile_of};
+use super::{PROFILE_HINT, service_of};
 use crate::broker::{self, World};
 use crate::dialect::Wire;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Place, Record, Resource, Secret};
+use crate::model::{Place, Record, Resource, Secret, TokenKind};
 use crate::profile;
 use crate::ui::sanitize;
 use crate::vault::Want;
@@ -28,16 +28,17 @@ pub(super) fn status(
 
 fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<()> {
     let resource = Resource::parse(url)?;
-    let profile = world.profiles.find(&resource);
-    let variable = match profile {
-        Some(profile) => profile.environment_token(&resource, world.environment),
+    let service = world.profiles.find(&resource);
+    let profile = service.map(|service| service.profile);
+    let variable = match service {
+        Some(service) => service.environment_token(&resource, world.environment),
         None => profile::environment_token(&resource, world.environment),
     };
-    let record = match (&variable, profile) {
+    let record = match (&variable, service) {
         (Some(_), _) => None,
-        (None, Some(profile)) => {
-            let account = profile.asked_account(&resource);
-            world.vault.peek(&Want { place: profile.place(), account, path: None })?
+        (None, Some(service)) => {
+            let account = service.asked_account(&resource);
+            world.vault.peek(&Want { place: service.profile.place(), account, path: None })?
         }
         (None, None) => None,
     };
@@ -82,9 +83,9 @@ pub(super) fn whoami(url: Option<&str>, world: &World<'_>, wire: &Wire<'_>) -> R
     let records = match url {
         None => world.vault.all()?,
         Some(url) => {
-            let (resource, profile) = profile_of(url, world)?;
-            let account = profile.asked_account(&resource);
-            let want = Want { place: profile.place(), account, path: None };
+            let (resource, service) = service_of(url, world)?;
+            let account = service.asked_account(&resource);
+            let want = Want { place: service.profile.place(), account, path: None };
             world.vault.peek(&want)?.into_iter().collect()
         }
     };
@@ -125,10 +126,10 @@ pub(super) fn list(json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<()>
         return Ok(());
     }
     let line = |record: &Record| {
-        format!("{}\t{}\n", place_name(&record.key().place), described(record, world))
+        format!("{}  {}\n", place_name(&record.key().place), described(record, world))
     };
     let lines: String = records.iter().map(line).collect();
-    wire.send(sanitize(&lines).replace('\t', "  ").as_bytes());
+    wire.send(sanitize(&lines).as_bytes());
     Ok(())
 }
 
@@ -149,7 +150,10 @@ fn described(record: &Record, world: &World<'_>) -> String {
     match record {
         Record::Session(session) => {
             let renewable = session.tokens.refresh.is_some();
-            let state = match (session.fresh(now, 0), session.tokens.expires) {
+            let state = match (
+                session.fresh(TokenKind::Access, now, 0).is_some(),
+                session.tokens.expires,
+            ) {
                 (true, None) => "signed in".to_owned(),
                 (true, Some(expires)) => format!("signed in for {}", span(expires - now)),
                 (false, _) if renewable => "renewed at the next use".to_owned(),
@@ -181,31 +185,8 @@ fn span(seconds: u64) -> String {
 
 /// A secret by what may be seen of it: the prefix that says whose it is, and its fingerprint.
 fn shown(secret: &Secret) -> String {
-    let prefix =
-        known_prefix(secret.expose()).map_or(String::new(), |prefix| format!("{prefix}..., "));
+    let prefix = secret.known_prefix().map_or(String::new(), |prefix| format!("{prefix}..., "));
     format!("({prefix}SHA-256 {})", &secret.fingerprint()[..12])
-}
-
-/// Prefixes that providers chose so that their tokens can be recognised.
-fn known_prefix(text: &str) -> Option<&'static str> {
-    const KNOWN: &[&str] = &[
-        "github_pat_",
-        "ghp_",
-        "gho_",
-        "ghu_",
-        "ghs_",
-        "ghr_",
-        "glpat-",
-        "gldt-",
-        "glcbt-",
-        "hf_",
-        "pypi-",
-        "npm_",
-        "dckr_pat_",
-        "ATATT",
-        "ATCTT",
-    ];
-    KNOWN.iter().find(|prefix| text.starts_with(**prefix)).copied()
 }
 
 fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
@@ -221,7 +202,7 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
             "account": key.account,
             "issuer": session.authority,
             "expires_at": session.tokens.expires,
-            "fresh": session.fresh(world.clock.now(), 0),
+            "fresh": session.fresh(TokenKind::Access, world.clock.now(), 0).is_some(),
             "renewable": session.tokens.refresh.is_some(),
             "signed_in_at": session.signed_in,
         }),
@@ -230,7 +211,7 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
             "origin": origin,
             "path": key.path,
             "account": key.account,
-            "prefix": known_prefix(entry.secret.expose()),
+            "prefix": entry.secret.known_prefix(),
             "sha256": entry.secret.fingerprint(),
             "expires_at": entry.expires,
             "stored_at": entry.stored,

@@ -9,7 +9,7 @@ use url::Url;
 use super::{AccountSource, Endpoints, Flow, Prefix, Profile, Profiles, Redirect, is_safe};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Resource, Scheme, Secret, StoreChoice};
+use crate::model::{Resource, Scheme, Secret, StoreChoice, TokenKind};
 
 /// Seconds; oauth.md 3.3 settles the contradiction of the systems we serve.
 const REFRESH_MARGIN: u64 = 60;
@@ -24,7 +24,7 @@ struct File {
 
 #[derive(Deserialize)]
 struct Entry {
-    origins: Vec<String>,
+    origins: Vec<OriginEntry>,
     issuer: Option<Url>,
     authorization_endpoint: Option<Url>,
     token_endpoint: Option<Url>,
@@ -44,9 +44,19 @@ struct Entry {
     #[serde(default)]
     scheme: Scheme,
     #[serde(default)]
+    token: TokenKind,
+    #[serde(default)]
     token_env: Vec<String>,
     refresh_margin: Option<u64>,
     account: Option<AccountEntry>,
+}
+
+/// An origin alone, or with how its host takes a token where it differs from the profile's habit.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OriginEntry {
+    Plain(String),
+    Own { url: String, username: Option<String>, scheme: Option<Scheme>, token: Option<TokenKind> },
 }
 
 #[derive(Deserialize)]
@@ -81,10 +91,12 @@ const PROFILE_KEYS: &[&str] = &[
     "redirect",
     "username",
     "scheme",
+    "token",
     "token_env",
     "refresh_margin",
     "account",
 ];
+const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token"];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
 const ACCOUNT_KEYS: &[&str] = &["url", "id"];
 
@@ -192,7 +204,7 @@ fn read_profile(name: String, entry: Entry, environment: &Environment) -> Result
     let origins = entry
         .origins
         .iter()
-        .map(|text| read_origin(text).map_err(|error| here(error.what)))
+        .map(|origin| read_origin(origin, &entry).map_err(|error| here(error.what)))
         .collect::<Result<Vec<_>>>()?;
     if origins.is_empty() {
         return Err(here("names no origin".to_owned()));
@@ -239,8 +251,6 @@ fn read_profile(name: String, entry: Entry, environment: &Environment) -> Result
         resource: entry.resource,
         flow: entry.flow,
         redirect,
-        username: entry.username.unwrap_or_else(|| "oauth2".to_owned()),
-        scheme: entry.scheme,
         token_env: entry.token_env,
         refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
         account,
@@ -248,16 +258,29 @@ fn read_profile(name: String, entry: Entry, environment: &Environment) -> Result
     })
 }
 
-fn read_origin(text: &str) -> Result<Prefix> {
-    let resource = match text.contains("://") {
-        true => Resource::parse(text)?,
-        false => return Err(wrong(format!("origin {text} has no scheme"))),
+fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
+    let (text, username, scheme, token) = match origin {
+        OriginEntry::Plain(url) => (url, None, None, None),
+        OriginEntry::Own { url, username, scheme, token } => {
+            (url, username.as_ref(), *scheme, *token)
+        }
     };
-    let loopback = Url::parse(&resource.origin()).is_ok_and(|url| is_safe(&url));
-    if !loopback || resource.account.is_some() || text.contains(['?', '#']) {
+    if !text.contains("://") {
+        return Err(wrong(format!("origin {text} has no scheme")));
+    }
+    let resource = Resource::parse(text)?;
+    let safe = Url::parse(&resource.origin()).is_ok_and(|url| is_safe(&url));
+    if !safe || resource.account.is_some() || text.contains(['?', '#']) {
         return Err(wrong(format!("origin {text} is not an https URL without user and query")));
     }
-    Ok(Prefix { origin: resource.origin(), path: resource.path.unwrap_or_default() })
+    let username = username.or(entry.username.as_ref());
+    Ok(Prefix {
+        origin: resource.origin(),
+        path: resource.path.unwrap_or_default(),
+        username: username.cloned().unwrap_or_else(|| "oauth2".to_owned()),
+        scheme: scheme.unwrap_or(entry.scheme),
+        token: token.unwrap_or(entry.token),
+    })
 }
 
 impl Default for Redirect {
@@ -321,6 +344,10 @@ fn known_keys(file: &toml::Table) -> Result<()> {
     for (name, profile) in profiles.into_iter().flatten() {
         let Some(profile) = profile.as_table() else { continue };
         check(profile, PROFILE_KEYS, &format!("[profile.{name}] "))?;
+        let origins = profile.get("origins").and_then(toml::Value::as_array);
+        for origin in origins.into_iter().flatten().filter_map(toml::Value::as_table) {
+            check(origin, ORIGIN_KEYS, &format!("[profile.{name}] origins: "))?;
+        }
         for (key, known) in [("redirect", REDIRECT_KEYS), ("account", ACCOUNT_KEYS)] {
             if let Some(table) = profile.get(key).and_then(toml::Value::as_table) {
                 check(table, known, &format!("[profile.{name}] {key}."))?;

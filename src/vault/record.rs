@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Key, Place, Record, Secret, Session, Static, TokenSet};
+use crate::model::{Identity, Key, Place, Record, Secret, Session, Static, TokenSet};
 
 const VERSION: u32 = 1;
 
@@ -29,6 +29,10 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<Zeroizing<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_expires_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<Zeroizing<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     authtype: Option<String>,
@@ -51,12 +55,14 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
     let mut written = match record {
         Record::Session(session) => {
             let Session { key: _, authority, tokens, signed_in, renewed, former } = session;
-            let TokenSet { access, refresh, expires, scope } = tokens;
+            let TokenSet { identity, access, refresh, expires, scope } = tokens;
             Written {
                 kind: "session",
                 authority: Some(authority.clone()),
                 access_token: access.as_ref().map(exposed),
                 refresh_token: refresh.as_ref().map(exposed),
+                id_token: identity.as_ref().map(|identity| exposed(&identity.token)),
+                id_expires_at: identity.as_ref().map(|identity| identity.expires),
                 expires_at: *expires,
                 scope: scope.clone(),
                 stored_at: *signed_in,
@@ -118,6 +124,9 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
             key,
             authority: written.authority.unwrap_or_default(),
             tokens: TokenSet {
+                identity: secret(written.id_token)
+                    .zip(written.id_expires_at)
+                    .map(|(token, expires)| Identity { token, expires }),
                 access: secret(written.access_token),
                 refresh: secret(written.refresh_token),
                 expires: written.expires_at,
@@ -154,6 +163,7 @@ mod tests {
             key,
             authority: "https://auth.acme.dev/".into(),
             tokens: TokenSet {
+                identity: None,
                 access: Some(Secret::new("at")),
                 refresh: Some(Secret::new("rt")),
                 expires: Some(20),

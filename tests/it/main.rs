@@ -1,9 +1,28 @@
 //! The one test binary: the whole program against servers of our own making and against real ones.
 
 #![allow(unreachable_pub, reason = "a test binary has no public face")]
+#![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
+mod asked;
+mod browser_flow;
+mod clockwork;
+mod device_pace;
+mod device_screen;
+mod docs;
+mod inside;
+mod installed;
+mod issuer;
+mod kill;
 mod lab;
 mod lab_itself;
+mod listener;
+mod paste;
 mod peers;
+mod planted;
+mod races;
 mod road;
 mod scene;
+mod standing_clock;
+mod tidy;
+mod vectors;
+mod verbs;

@@ -1,0 +1,167 @@
+//! What tools hand over, ask back and reject. A credential that a tool stored goes to the very
+//! origin that it was stored for and nowhere else; what we gave a tool ourselves is no news.
+
+use super::{PATIENCE, World};
+use crate::error::Result;
+use crate::model::{
+    Caller, Credential, Form, Key, Place, Presented, Record, Request, Resource, Static,
+};
+use crate::profile::{self, Service};
+use crate::vault::Want;
+
+/// Gives back what was stored for this origin.
+pub(super) fn get(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
+    let resource = &request.resource;
+    let Some(Record::Static(entry)) = world.vault.peek(&want_static(resource))? else {
+        return Ok(None);
+    };
+    let Static { key, secret, authtype, expires, refresh, stored: _ } = entry;
+    let expired = expires.is_some_and(|expires| expires <= world.clock.now());
+    // git drops the expired secret and hands the refresh token to the generator that left it.
+    if expired && (refresh.is_none() || request.caller != Caller::Git) {
+        let what = format!("the credential that was stored for {resource} has expired");
+        world.ui.log(|| what);
+        return Ok(None);
+    }
+    Ok(Some(Credential {
+        username: key.account,
+        secret,
+        form: authtype.map_or(Form::Password, Form::Encoded),
+        expires,
+        proof: None,
+        renewable: false,
+        refresh,
+    }))
+}
+
+fn want_static(resource: &Resource) -> Want<'_> {
+    Want {
+        place: Place::Origin(resource.origin()),
+        account: resource.account.as_deref(),
+        path: resource.path.as_deref(),
+    }
+}
+
+/// Takes what a tool hands over. What we gave it ourselves is no news.
+pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
+    let Some(presented) = &request.presented else { return Ok(()) };
+    let now = world.clock.now();
+    if presented.expires.is_some_and(|expires| expires <= now) && presented.refresh.is_none() {
+        return Ok(());
+    }
+    if let Some(proof) = &request.proof
+        && proof.token == presented.token.fingerprint()
+    {
+        world.vault.forgive(&proof.place);
+        return Ok(());
+    }
+    if presented.ephemeral {
+        return Ok(());
+    }
+    let resource = &request.resource;
+    if let Some(service) = world.profiles.find(resource) {
+        let profile = service.profile;
+        let from_environment = service.environment_token(resource, world.environment);
+        if from_environment.is_some_and(|ours| ours.secret == presented.token) {
+            return Ok(());
+        }
+        let all = Want { place: profile.place(), account: None, path: None };
+        for record in world.vault.matching(&all)? {
+            if let Record::Session(session) = record
+                && session.knows(&presented.token)
+            {
+                world.vault.forgive(&session.key.place.digest());
+                return Ok(());
+            }
+        }
+    }
+    if profile::environment_token(resource, world.environment)
+        .is_some_and(|ours| ours.secret == presented.token)
+    {
+        return Ok(());
+    }
+    keep(resource, presented, world)
+}
+
+fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<()> {
+    let entry = Static {
+        key: Key {
+            place: Place::Origin(resource.origin()),
+            client_id: String::new(),
+            account: resource.account.clone().unwrap_or_default(),
+            path: resource.path.clone(),
+        },
+        secret: presented.secret.clone(),
+        authtype: presented.authtype.clone(),
+        expires: presented.expires,
+        refresh: presented.refresh.clone(),
+        stored: world.clock.now(),
+    };
+    let (held, pen) = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
+    let same = match held {
+        Some(Record::Static(held)) => {
+            held.secret == entry.secret
+                && held.authtype == entry.authtype
+                && held.expires == entry.expires
+                && held.refresh == entry.refresh
+        }
+        _ => false,
+    };
+    if same { Ok(()) } else { pen.save_static(&entry) }
+}
+
+/// Forgets what a host rejected, and nothing else: of a session only the access token, and only
+/// if it is still the one that was rejected. `false` where nothing fits.
+pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
+    let resource = &request.resource;
+    let now = world.clock.now();
+    let presented = request.presented.as_ref();
+    let mut erased = false;
+    if let Some(service) = world.profiles.find(resource) {
+        let account = service.asked_account(resource);
+        let want = Want { place: service.profile.place(), account, path: None };
+        for record in world.vault.matching(&want)? {
+            let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
+            let Some(Record::Session(mut session)) = held else { continue };
+            let meant =
+                presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
+            if meant && session.tokens.access.is_some() {
+                super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
+                erased = true;
+            }
+        }
+    }
+    for record in world.vault.matching(&want_static(resource))? {
+        let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
+        let Some(Record::Static(entry)) = held else { continue };
+        if presented.is_none_or(|presented| presented.secret == entry.secret) {
+            erased |= pen.remove()?;
+        }
+    }
+    Ok(erased)
+}
+
+/// Every origin that a `get` would answer without asking anybody, with its user name.
+pub(super) fn list(world: &World<'_>) -> Result<Vec<(String, String)>> {
+    let mut listed = Vec::new();
+    for record in world.vault.all()? {
+        match (&record.key().place, &record) {
+            (Place::Origin(origin), _) => {
+                listed.push((origin.clone(), record.key().account.clone()));
+            }
+            (Place::Profile(name), Record::Session(session)) => {
+                let origins = world.profiles.named(name).into_iter().flat_map(|profile| {
+                    profile.origins.iter().map(move |prefix| Service { profile, prefix })
+                });
+                listed.extend(origins.map(|service| {
+                    let origin = service.prefix.origin.clone();
+                    (origin, service.username_for(&session.key.account))
+                }));
+            }
+            (Place::Profile(_), Record::Static(_)) => {}
+        }
+    }
+    listed.sort();
+    listed.dedup_by(|one, other| one.0 == other.0);
+    Ok(listed)
+}

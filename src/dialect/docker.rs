@@ -1,0 +1,275 @@
+//! docker's credential helper protocol, which podman, skopeo, helm, oras and many others speak
+//! too. Rules D1 to D12 of protocol.md.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Call, Dialect, Served};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Verb};
+
+pub const DIALECT: Dialect = Dialect {
+    name: "docker",
+    link: Some("docker-credential-valetkey"),
+    usage: "get|store|erase|list|version",
+    serve,
+};
+
+/// Sentences that clients compare, frozen for ever (docker-credential-helpers, credentials/error.go).
+const NOT_FOUND: &str = "credentials not found in native keychain";
+const NO_SERVER: &str = "no credentials server URL";
+const NO_USERNAME: &str = "no credentials username";
+
+/// Bytes of a request.
+const LIMIT: u64 = 1 << 20;
+
+/// Seconds: an answer has no expiry, and a push can take a while.
+const LIFETIME: u64 = 600;
+
+/// Docker Hub's one entry, whatever it is called.
+const HUB: &str = "https://index.docker.io/v1/";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    #[serde(rename = "ServerURL", default)]
+    server: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: Zeroizing<String>,
+}
+
+fn serve(call: &mut Call<'_>) -> Result<Served> {
+    let usage = format!("Usage: docker-credential-valetkey <{}>", DIALECT.usage);
+    let verb = match call.arguments {
+        [verb] => verb.as_str(),
+        _ => return Ok(refuse(call, &usage)),
+    };
+    match verb {
+        "get" => get(call),
+        "store" => store(call),
+        "erase" => erase(call),
+        "list" => list(call),
+        "version" | "--version" | "-v" => {
+            let version = env!("CARGO_PKG_VERSION");
+            call.wire.send(format!("docker-credential-valetkey (valetkey) {version}\n").as_bytes());
+            Ok(Served::default())
+        }
+        "--help" | "-h" => {
+            call.wire.send(format!("{usage}\n").as_bytes());
+            Ok(Served::default())
+        }
+        unknown => {
+            let printable: String = unknown.chars().filter(|letter| !letter.is_control()).collect();
+            Ok(refuse(call, &format!("docker-credential-valetkey: unknown action: {printable}")))
+        }
+    }
+}
+
+fn get(call: &mut Call<'_>) -> Result<Served> {
+    let server = match server(call)? {
+        Some(server) => server,
+        None => return Ok(refuse(call, NO_SERVER)),
+    };
+    let Some(resource) = resource(&server, None) else { return Ok(refuse(call, NOT_FOUND)) };
+    match (call.ask)(&request(Verb::Get, resource, None)) {
+        Outcome::Found(credential) => match answer(&server, &credential) {
+            Some(answer) => {
+                call.wire.send(&answer);
+                Ok(Served::default())
+            }
+            None => Ok(refuse(call, NOT_FOUND)),
+        },
+        Outcome::Failed(error) => Ok(failed(call, &error)),
+        Outcome::NotFound(why) => Ok(Served { why: Some(why), ..refuse(call, NOT_FOUND) }),
+        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => Ok(refuse(call, NOT_FOUND)),
+    }
+}
+
+/// `None`: a ready value for an Authorization header is nothing that docker could use.
+fn answer(server: &str, credential: &Credential) -> Option<Zeroizing<Vec<u8>>> {
+    if matches!(credential.form, Form::Encoded(_)) {
+        return None;
+    }
+    let username = match credential.username.as_str() {
+        // Registries read only the secret, and clients refuse an empty name.
+        "" => "oauth2",
+        username => username,
+    };
+    let entry = Entry {
+        server: server.to_owned(),
+        username: username.to_owned(),
+        secret: Zeroizing::new(credential.secret.expose().to_owned()),
+    };
+    let mut bytes = Zeroizing::new(serde_json::to_vec(&entry).ok()?);
+    bytes.push(b'\n');
+    Some(bytes)
+}
+
+fn store(call: &mut Call<'_>) -> Result<Served> {
+    let input = input(call)?;
+    // serde's own message could quote the secret.
+    let Ok(entry) = serde_json::from_slice::<Entry>(&input) else {
+        return Ok(refuse(call, "the credentials are not JSON"));
+    };
+    let server = entry.server.trim();
+    if server.is_empty() {
+        return Ok(refuse(call, NO_SERVER));
+    }
+    if entry.username.is_empty() {
+        return Ok(refuse(call, NO_USERNAME));
+    }
+    let Some(resource) = resource(server, Some(&entry.username)) else {
+        return Ok(refuse(call, "the server URL cannot be understood"));
+    };
+    let secret = Secret::new(entry.secret.as_str());
+    let presented = Presented {
+        token: secret.clone(),
+        secret,
+        authtype: None,
+        expires: None,
+        refresh: None,
+        ephemeral: false,
+    };
+    match (call.ask)(&request(Verb::Store, resource, Some(presented))) {
+        Outcome::Failed(error) => Ok(failed(call, &error)),
+        _ => Ok(Served::default()),
+    }
+}
+
+/// Erasing nothing is success: clients erase every spelling of a name in turn.
+fn erase(call: &mut Call<'_>) -> Result<Served> {
+    let Some(server) = server(call)? else { return Ok(refuse(call, NO_SERVER)) };
+    let Some(resource) = resource(&server, None) else { return Ok(Served::default()) };
+    match (call.ask)(&request(Verb::Erase, resource, None)) {
+        Outcome::Failed(error) => Ok(failed(call, &error)),
+        _ => Ok(Served::default()),
+    }
+}
+
+fn list(call: &mut Call<'_>) -> Result<Served> {
+    // The origin is nobody's: a list is about all of them.
+    let everything = Resource::new("https", "valetkey.invalid", None, None)?;
+    match (call.ask)(&request(Verb::List, everything, None)) {
+        Outcome::Failed(error) => Ok(failed(call, &error)),
+        Outcome::Listed(listed) => {
+            let servers: BTreeMap<String, String> = listed
+                .into_iter()
+                .filter_map(|(origin, username)| Some((server_name(&origin)?, username)))
+                .collect();
+            let mut bytes = serde_json::to_vec(&servers).unwrap_or_default();
+            bytes.push(b'\n');
+            call.wire.send(&bytes);
+            Ok(Served::default())
+        }
+        _ => {
+            call.wire.send(b"{}\n");
+            Ok(Served::default())
+        }
+    }
+}
+
+/// An origin as docker's configuration spells it.
+fn server_name(origin: &str) -> Option<String> {
+    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"))?;
+    Some(if host == "index.docker.io" { HUB.to_owned() } else { host.to_owned() })
+}
+
+/// The host that a key means. `None`: nothing that could be answered. Docker keeps tokens of its
+/// own sign-in to the Hub below two paths, and asks for one of them on every logout.
+fn resource(server: &str, account: Option<&str>) -> Option<Resource> {
+    let (scheme, rest) = server.split_once("://").unwrap_or(("https", server));
+    if !matches!(scheme, "http" | "https") {
+        return None;
+    }
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.strip_suffix(":443").unwrap_or(host);
+    let hub = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+    if hub.iter().any(|name| host.eq_ignore_ascii_case(name)) {
+        let own = ["v1/access-token", "v1/refresh-token"];
+        if own.iter().any(|token| path.trim_end_matches('/') == *token) {
+            return None;
+        }
+        return Resource::new("https", "index.docker.io", None, account).ok();
+    }
+    // The scheme is noise: `docker logout` erases a name with each. The path is a repository.
+    Resource::new("https", host, None, account).ok()
+}
+
+fn request(verb: Verb, resource: Resource, presented: Option<Presented>) -> Request {
+    Request { verb, resource, caller: Caller::Patient, lifetime: LIFETIME, presented, proof: None }
+}
+
+fn input(call: &mut Call<'_>) -> Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = call.input.take(LIMIT + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Error::new(Kind::Usage, "the request cannot be read").because(error))?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(Error::new(Kind::Usage, "the request is longer than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+fn server(call: &mut Call<'_>) -> Result<Option<String>> {
+    let input = input(call)?;
+    let text = std::str::from_utf8(&input).unwrap_or_default().trim();
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// Whatever is wrong is said on standard output, where clients look for it.
+fn refuse(call: &Call<'_>, sentence: &str) -> Served {
+    call.wire.send(format!("{sentence}\n").as_bytes());
+    Served { status: 1, why: None }
+}
+
+fn failed(call: &Call<'_>, error: &Error) -> Served {
+    let hint = error.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
+    refuse(call, &format!("{}{hint}", error.what).replace('\n', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(server: &str) -> Option<String> {
+        resource(server, None).map(|resource| resource.origin())
+    }
+
+    #[test]
+    fn every_spelling_of_a_name_is_the_same_host() {
+        for spelling in [
+            "ghcr.io",
+            "GHCR.io:443",
+            "https://ghcr.io",
+            "http://ghcr.io",
+            "https://ghcr.io:443",
+            "https://ghcr.io/v2/",
+            "ghcr.io/owner/repository",
+        ] {
+            assert_eq!(origin(spelling).as_deref(), Some("https://ghcr.io"), "{spelling}");
+        }
+        for hub in
+            ["docker.io", "index.docker.io", HUB, "registry-1.docker.io", "docker.io/library/a"]
+        {
+            assert_eq!(origin(hub).as_deref(), Some("https://index.docker.io"), "{hub}");
+        }
+        assert_eq!(origin("localhost:5000").as_deref(), Some("https://localhost:5000"));
+    }
+
+    #[test]
+    fn what_belongs_to_docker_itself_is_never_answered() {
+        for own in [
+            "https://index.docker.io/v1/access-token",
+            "https://index.docker.io/v1/refresh-token",
+            "nerdctl-experimental://ns/host/ghcr.io",
+            "https://",
+            "a b",
+        ] {
+            assert_eq!(origin(own), None, "{own}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What a credential is for, where it is kept, and what both are called.
+
+use std::fmt;
+
+use super::secret::fingerprint;
+use crate::error::{Error, Kind, Result};
+
+/// What a caller wants a credential for, normalised: protocol and host in lower case, the host in
+/// ASCII, without the scheme's own port and without a trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    pub protocol: String,
+    /// Host with its port, if that is not the protocol's own. Empty for protocols without hosts.
+    pub host: String,
+    /// Without slashes at either end. `None`: the caller did not say.
+    pub path: Option<String>,
+    /// The user name that the caller asked for.
+    pub account: Option<String>,
+}
+
+impl Resource {
+    /// Checks and normalises what a caller sent.
+    ///
+    /// # Errors
+    /// `Usage` when the protocol or the host cannot be one.
+    pub fn new(
+        protocol: &str,
+        host: &str,
+        path: Option<&str>,
+        account: Option<&str>,
+    ) -> Result<Self> {
+        let refuse = |what: &str| Err(Error::new(Kind::Usage, what));
+        let protocol = protocol.to_ascii_lowercase();
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        if protocol.is_empty() || !protocol.bytes().all(letter) {
+            return refuse("the request names no usable protocol");
+        }
+        let web = matches!(protocol.as_str(), "http" | "https");
+        if web && host.is_empty() {
+            return refuse("the request names no host");
+        }
+        let host = if host.is_empty() { String::new() } else { normal_host(&protocol, host)? };
+        let path = path.map(|path| path.trim_matches('/').to_owned());
+        Ok(Self { protocol, host, path, account: account.map(str::to_owned) })
+    }
+
+    /// Reads an absolute URL, or a bare host, which then means `https`.
+    ///
+    /// # Errors
+    /// `Usage` when it is neither.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (protocol, rest) = text.split_once("://").unwrap_or(("https", text));
+        let (authority, path) = match rest.split_once('/') {
+            Some((authority, path)) => (authority, Some(path.trim_matches('/'))),
+            None => (rest, None),
+        };
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        if user.is_some_and(|user| user.contains(':')) {
+            return Err(Error::new(Kind::Usage, "the URL holds a password")
+                .hint("leave it out: `valetkey login` asks for what is needed"));
+        }
+        let user = user.filter(|user| !user.is_empty());
+        Self::new(protocol, host, path.filter(|path| !path.is_empty()), user)
+    }
+
+    /// Scheme, host and port: the unit that a credential is bound to.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.protocol, self.host)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}://{}", self.protocol, self.host)?;
+        match &self.path {
+            Some(path) => write!(out, "/{path}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn normal_host(protocol: &str, text: &str) -> Result<String> {
+    let refuse = || Error::new(Kind::Usage, "the request's host is not a host name");
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') && !name.is_empty() => (name, Some(port)),
+        _ => (text, None),
+    };
+    let mut name = if name.is_ascii() {
+        name.to_ascii_lowercase()
+    } else {
+        url::Host::parse(name).map_err(|_| refuse())?.to_string()
+    };
+    if name.ends_with('.') {
+        name.pop();
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~".contains(&byte);
+    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let usable = match address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && name.bytes().all(plain),
+    };
+    if !usable {
+        return Err(refuse());
+    }
+    match port {
+        None | Some("") => Ok(name),
+        Some(port) => match (protocol, port.parse::<u16>()) {
+            ("https", Ok(443)) | ("http", Ok(80)) => Ok(name),
+            (_, Ok(number)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(format!("{name}:{number}"))
+            }
+            _ => Err(refuse()),
+        },
+    }
+}
+
+/// Where a record belongs: everything in one place may answer the same requests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The sessions of the profile of this name.
+    Profile(String),
+    /// What tools handed over for one origin.
+    Origin(String),
+}
+
+/// Identifies one record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub place: Place,
+    /// The client that the tokens were issued to, and that alone may refresh them. Empty for what
+    /// a tool handed over.
+    pub client_id: String,
+    /// Empty when the provider has no notion of one, or it could not be learned.
+    pub account: String,
+    /// Only for what a tool handed over with a path.
+    pub path: Option<String>,
+}
+
+impl Place {
+    /// The spelled-out, versioned name; rule V1 of protocol.md.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Profile(name) => format!("valetkey/1 profile={}", escape(name)),
+            Self::Origin(origin) => format!("valetkey/1 origin={}", escape(origin)),
+        }
+    }
+
+    /// As `Key::digest`.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest(&self.text())
+    }
+}
+
+impl Key {
+    /// The place's name followed by what is particular to this record, sorted; rule V1 of
+    /// protocol.md.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("{} account={}", self.place.text(), escape(&self.account));
+        if !self.client_id.is_empty() {
+            text.push_str(" client=");
+            text.push_str(&escape(&self.client_id));
+        }
+        if let Some(path) = &self.path {
+            text.push_str(" path=");
+            text.push_str(&escape(path));
+        }
+        text
+    }
+
+    /// The first 32 hexadecimal digits of the SHA-256 of `text`: the name of files about it.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest(&self.text())
+    }
+}
+
+fn digest(text: &str) -> String {
+    let mut digest = fingerprint(text.as_bytes());
+    digest.truncate(32);
+    digest
+}
+
+/// Percent-encodes what would make a key ambiguous.
+fn escape(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, letter| {
+        if letter <= ' ' || letter == '%' || letter == '=' || letter == '\x7f' {
+            escaped.push_str(&format!("%{:02X}", u32::from(letter)));
+        } else {
+            escaped.push(letter);
+        }
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(text: &str) -> String {
+        Resource::parse(text).map_or_else(|error| error.what, |resource| resource.origin())
+    }
+
+    #[test]
+    fn hosts_are_normalised_before_anything_is_compared() {
+        assert_eq!(origin("https://Example.COM:443/a"), "https://example.com");
+        assert_eq!(origin("https://example.com.:8443"), "https://example.com:8443");
+        assert_eq!(origin("http://example.com:80"), "http://example.com");
+        assert_eq!(origin("http://example.com:443"), "http://example.com:443");
+        assert_eq!(origin("https://b\u{fc}cher.example"), "https://xn--bcher-kva.example");
+        assert_eq!(origin("https://[::1]:8443/"), "https://[::1]:8443");
+        assert_eq!(origin("example.com"), "https://example.com");
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for text in [
+            "https://",
+            "https://a b",
+            "https://a%20b",
+            "https://exa\\mple",
+            "https://example.com:99999",
+            "https://example.com:+1",
+            "https://[zz]",
+            "https://x\u{200b}\u{2028}.example/",
+            "https://user@",
+            "ht tp://example.com",
+        ] {
+            assert!(Resource::parse(text).is_err(), "{text}");
+        }
+        assert!(Resource::parse("https://user:secret@example.com").is_err());
+    }
+
+    #[test]
+    fn keys_are_spelled_out_and_pinned() {
+        let key = |place, client_id: &str, account: &str, path: Option<&str>| Key {
+            place,
+            client_id: client_id.into(),
+            account: account.into(),
+            path: path.map(str::to_owned),
+        };
+        let session = key(Place::Profile("acme".into()), "id 1", "a=b", None);
+        assert_eq!(session.text(), "valetkey/1 profile=acme account=a%3Db client=id%201");
+        assert_eq!(session.digest(), "10b7cac1bdfd8d24e00efe4a0a0fe60d");
+        let place = Place::Origin("https://example.com".into());
+        let handed = key(place, "", "", Some("team/s.git"));
+        assert_eq!(handed.text(), "valetkey/1 origin=https://example.com account= path=team/s.git");
+    }
+}
