@@ -141,7 +141,8 @@ impl<'a> Oauth<'a> {
         issuer: Option<&str>,
         answer: &Answer,
     ) -> Option<Identity> {
-        let token = parse_answer(answer)?.id_token.filter(|_| profile.wants_identity())?;
+        let token =
+            parse_answer::<TokenAnswer>(answer)?.id_token.filter(|_| profile.wants_identity())?;
         identity::read(&token, client_id, issuer, self.clock.now())
     }
 

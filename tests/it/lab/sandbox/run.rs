@@ -304,14 +304,11 @@ impl Started {
         self.expect("stderr", &self.stderr, text);
     }
 
-<<<<<<< HEAD
-=======
     /// Everything on stdout so far.
     pub fn stdout_text(&self) -> String {
         self.stdout.text()
     }
 
->>>>>>> w/peers
     /// Everything on stderr so far.
     pub fn stderr_text(&self) -> String {
         self.stderr.text()
