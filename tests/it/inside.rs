@@ -44,6 +44,7 @@ pub fn get(scene: &Scene, clock: &dyn Clock) -> Option<Error> {
         lifetime: 0,
         presented: None,
         proof: None,
+        lifetime: 0,
     };
     match broker::answer(&request, &world) {
         Outcome::Failed(error) | Outcome::NotFound(error) => Some(error),
