@@ -233,8 +233,7 @@ impl Asked {
     /// `Failed` for a credential that git would read as something else (rule G45).
     pub fn answer(&self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>> {
         let Credential { username, secret, form, expires, proof, renewable, refresh } = credential;
-        // Also where the ready value would hide it.
-        let mut lines = Lines { broken: ends_a_line(secret.expose()), ..Lines::default() };
+        let mut lines = Lines::default();
         let can_encode = self.can("authtype");
         let encoded = match form {
             Form::Encoded(authtype) => Some((authtype.clone(), secret.clone())),
@@ -262,15 +261,14 @@ impl Asked {
             Form::Encoded(_) if encoded.is_none() => return lines.finish(),
             Form::Encoded(_) if username.is_empty() => {}
             Form::Encoded(_) => lines.add("username", username),
-            // git's `store` heeds no `ephemeral`, but keeps nothing without a password.
-            Form::Token(_) if encoded.is_some() => {
-                lines.add("username", username);
-                lines.add("ephemeral", "1");
-            }
             Form::Token(_) | Form::Password => {
                 lines.add("username", username);
                 lines.add("password", secret.expose());
             }
+        }
+        if encoded.is_some() && matches!(form, Form::Token(_)) {
+            // Other helpers need not keep what we renew.
+            lines.add("ephemeral", "1");
         }
         if let Some(expires) = expires {
             lines.add("password_expiry_utc", &expires.to_string());
@@ -308,16 +306,12 @@ impl Lines {
 
     fn add(&mut self, key: &str, value: &str) {
         let longest = LINE - key.len() - 2;
-        self.broken |= value.len() > longest || ends_a_line(value);
+        self.broken |= value.len() > longest || value.contains(['\n', '\r', '\0']);
         self.bytes.extend_from_slice(key.as_bytes());
         self.bytes.push(b'=');
         self.bytes.extend_from_slice(value.as_bytes());
         self.bytes.push(b'\n');
     }
-}
-
-fn ends_a_line(value: &str) -> bool {
-    value.contains(['\n', '\r', '\0'])
 }
 
 /// An empty value clears what came before it (git-credential(1)).
@@ -346,7 +340,7 @@ fn decode(text: &str) -> Result<String> {
         }
     }
     let text = String::from_utf8(bytes).map_err(|_| refused("is not UTF-8"))?;
-    if ends_a_line(&text) {
+    if text.contains(['\n', '\r', '\0']) {
         return Err(refused("has a URL with a line end or a NUL in it"));
     }
     Ok(text)
