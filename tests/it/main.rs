@@ -6,12 +6,14 @@
 mod asked;
 mod browser_flow;
 mod clockwork;
+mod desktop;
 mod device_pace;
 mod device_screen;
 mod docs;
 mod inside;
 mod installed;
 mod issuer;
+mod keychain;
 mod kill;
 mod lab;
 mod lab_itself;
