@@ -10,6 +10,8 @@ mod desktop;
 mod device_pace;
 mod device_screen;
 mod docs;
+mod files;
+mod helper_store;
 mod inside;
 mod installed;
 mod issuer;
