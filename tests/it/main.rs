@@ -19,6 +19,7 @@ mod keychain;
 mod kill;
 mod lab;
 mod lab_itself;
+mod leaks;
 mod listener;
 mod paste;
 mod peers;
