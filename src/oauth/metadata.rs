@@ -165,7 +165,11 @@ fn fetch(issuer: &Url, http: &Http<'_>, ui: &Ui<'_>) -> Result<serde_json::Value
 }
 
 fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
-    let unusable = |what: String| Failure::Other(Error::new(Kind::Rejected, what));
+    // Nobody was asked yet, so this is no refusal, and is tried again at once.
+    let unusable = |what: String| {
+        let error = Error::new(Kind::Configuration, what);
+        Failure::Other(error.hint("check issuer in config.toml"))
+    };
     let document = Document::deserialize(document)
         .map_err(|_| unusable(format!("the metadata of {issuer} cannot be understood")))?;
     // Section 3.3: the document must name the very issuer that was asked for. A root's slash is

@@ -28,7 +28,7 @@ fn text_of(page: &str) -> String {
     let (_, main) = page.split_once("<main>").expect("a page has a main part");
     let (main, _) = main.split_once("</main>").expect("which ends");
     let mut text = String::new();
-    for part in main.replace("&#10003;", "\u{2713}").replace("&#10007;", "\u{2717}").split('<') {
+    for part in main.split('<') {
         text.push_str(part.split_once('>').map_or(part, |(_, behind)| behind));
     }
     words(&text)
