@@ -401,7 +401,8 @@ fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure> {
 
 /// An error code of RFC 6749 section 5.2 or RFC 8628 section 3.5.
 fn failure(code: &str, description: Option<&str>, answer: &Answer) -> Failure {
-    let said = said(code, description);
+    let description = description.map(|text| answer.without_secrets(text));
+    let said = said(&answer.without_secrets(code), description.as_deref());
     match code {
         "invalid_grant" | "bad_refresh_token" => Failure::GrantDead,
         "access_denied" | "authorization_declined" => Failure::Denied,
@@ -484,7 +485,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, kind: &str, body: &str) -> Answer {
-        Answer { status, kind: kind.into(), body: body.into(), host: "auth.example".into() }
+        let (kind, body, host) = (kind.into(), body.into(), "auth.example".into());
+        Answer { status, kind, body, host, sent: Vec::new() }
     }
 
     fn read(status: u16, body: &str) -> Result<TokenSet, Failure> {
