@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, is_one_line};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
     Caller, Credential, Form, Outcome, Presented, Proof, Request, Resource, Scheme, Secret, Verb,
@@ -56,7 +56,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     let outcome = (call.ask)(&asked.request(verb)?);
     match (verb, outcome) {
         (_, Outcome::Failed(error)) => Err(error),
-        (Verb::Get, Outcome::Found(credential)) => {
+        (Verb::Get, Outcome::Found(credential)) if is_sayable(&credential) => {
             call.wire.send(&asked.answer(&credential));
             Ok(Served::default())
         }
@@ -65,6 +65,12 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         // What was not there need not be erased.
         (_, _) => Ok(Served::default()),
     }
+}
+
+/// Another dialect may have taken a secret of several lines, which would be attributes here.
+fn is_sayable(credential: &Credential) -> bool {
+    let refresh = credential.refresh.as_ref().map_or("", Secret::expose);
+    [&credential.username, credential.secret.expose(), refresh].into_iter().all(is_one_line)
 }
 
 /// A request as git writes it.
