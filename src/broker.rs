@@ -86,8 +86,16 @@ struct Road<'a> {
 impl Road<'_> {
     /// The token that this host takes, if it lives for as long as profile and caller want.
     fn fresh<'s>(&self, session: &'s Session) -> Option<&'s Secret> {
-        let margin = self.profile.refresh_margin.max(self.request.lifetime);
-        session.fresh(self.service.prefix.token, self.world.clock.now(), margin)
+        let kind = self.service.prefix.token;
+        let life = session.expires(kind).map(|end| end.saturating_sub(session.renewed));
+        let lifetime = match life {
+            // No renewal brings that much: half of what there is has to do, or each of fifty
+            // callers renews once more.
+            Some(life) if life <= self.request.lifetime => life / 2,
+            _ => self.request.lifetime,
+        };
+        let margin = self.profile.refresh_margin.max(lifetime);
+        session.fresh(kind, self.world.clock.now(), margin)
     }
 
     /// What the server has just issued, however short its life. `None`: not the kind of token

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`authority`] | an OAuth authorization server that follows the rules until told otherwise |
 //! | [`git_host`] | a real git server over HTTP that asks for a token |
+//! | [`registry`] | a container registry that asks for a user name and a token |
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
@@ -29,6 +30,7 @@ pub mod browser;
 pub mod client;
 pub mod git_host;
 pub mod listener;
+pub mod registry;
 pub mod sandbox;
 pub mod server;
 pub mod tls;
@@ -39,5 +41,6 @@ pub use authority::{Authority, CLIENT_ID, Options, Refreshing, Step};
 pub use browser::{Browser, Person, Program};
 pub use client::{Page, RawConnection, http, http_get, http_post_form};
 pub use git_host::{GitHost, Scheme};
+pub use registry::{Door, IMAGE, Registry};
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};
