@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
-use crate::oauth::{Failure, Oauth, Options};
+use crate::oauth::{self, Failure, Oauth, Options};
 use crate::profile::{self, Flow, Profile, Profiles, Service, Source};
 use crate::ui::Ui;
 use crate::vault::{Pen, Setbacks, Vault, Want};
@@ -89,8 +89,16 @@ struct Road<'a> {
 impl Road<'_> {
     /// The token that this host takes, if it lives for as long as profile and caller want.
     fn fresh<'s>(&self, session: &'s Session) -> Option<&'s Secret> {
-        let margin = self.profile.refresh_margin.max(self.request.lifetime);
-        session.fresh(self.service.prefix.token, self.world.clock.now(), margin)
+        let kind = self.service.prefix.token;
+        let life = session.expires(kind).map(|end| end.saturating_sub(session.renewed));
+        let lifetime = match life {
+            // No renewal brings that much: half of what there is has to do, or each of fifty
+            // callers renews once more.
+            Some(life) if life <= self.request.lifetime => life / 2,
+            _ => self.request.lifetime,
+        };
+        let margin = self.profile.refresh_margin.max(lifetime);
+        session.fresh(kind, self.world.clock.now(), margin)
     }
 
     /// What the server has just issued, however short its life. `None`: not the kind of token
@@ -108,7 +116,7 @@ impl Road<'_> {
 fn renew(road: &Road<'_>) -> Result<Outcome> {
     let Road { request, service, profile, world, want } = road;
     let could_ask = world.ui.could_ask(request.caller);
-    let patience = if could_ask { PATIENCE + Options::default().timeout } else { PATIENCE };
+    let patience = if could_ask { PATIENCE + oauth::TIMEOUT } else { PATIENCE };
     let waiting = || {
         if could_ask {
             world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
@@ -131,9 +139,16 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     // help, and a third that signing in does not either.
     if setbacks.rejections <= 1
         && let Some(session) = held
-        && let Some(outcome) = refresh(road, &pen, session)?
     {
-        return Ok(outcome);
+        match refresh(road, &pen, session)? {
+            Renewal::Answer(outcome) => return Ok(outcome),
+            Renewal::Useless => {}
+            // Whoever comes now finds nothing and waits for another lock: the sign-in needs that.
+            Renewal::Gone => {
+                drop(pen);
+                return renew(road);
+            }
+        }
     }
     if setbacks.rejections > 2 {
         let what = format!("{} keeps rejecting new tokens", profile.home());
@@ -161,20 +176,29 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     })
 }
 
-/// Renews a session whose lock is held. `None`: it cannot be renewed any more.
-fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Option<Outcome>> {
+/// What came of a renewal that did not fail.
+enum Renewal {
+    Answer(Outcome),
+    /// The session lives, without the token that this host takes.
+    Useless,
+    /// The session could not be renewed any more, and has been removed.
+    Gone,
+}
+
+/// Renews a session whose lock is held.
+fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Renewal> {
     let Road { profile, world, .. } = road;
     match renew_session(profile, world, pen, &mut session) {
-        Ok(()) => Ok(road.issued(&session)),
-        Err(Failure::GrantDead) => {
+        Ok(()) => Ok(road.issued(&session).map_or(Renewal::Useless, Renewal::Answer)),
+        Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {
             world.ui.log(|| format!("the grant of {} is dead", session.key.text()));
             pen.remove()?;
-            Ok(None)
+            Ok(Renewal::Gone)
         }
         // It lives a little longer than the margin: good enough while the server is away.
         Err(Failure::Transient(error)) => {
             match session.fresh(road.service.prefix.token, world.clock.now(), 0) {
-                Some(token) => found(road.service.credential(&session, token)).map(Some),
+                Some(token) => found(road.service.credential(&session, token)).map(Renewal::Answer),
                 None => Err(error),
             }
         }
@@ -182,7 +206,6 @@ fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Optio
             Some(_) => error,
             None => error.hint(login_command(profile)),
         }),
-        Err(Failure::Denied | Failure::Expired) => Ok(None),
     }
 }
 
@@ -209,6 +232,7 @@ pub fn renew_session(
                 path: None,
             });
             let newer = own(again.map_err(Failure::Other)?, profile)
+                .filter(|newer| newer.key == session.key)
                 .and_then(|newer| newer.tokens.refresh)
                 .filter(|newer| *newer != refresh);
             match newer {
@@ -239,6 +263,8 @@ pub fn sign_in(
 ) -> Result<Session> {
     let now = world.clock.now();
     let home = profile.home();
+    // Nobody is asked for what could not be kept.
+    pen.probe()?;
     let signed_in = world.oauth.sign_in(profile, options).map_err(|failure| {
         let refused = |what: String| {
             pen.note(Setbacks { refused: world.clock.now(), ..setbacks });

@@ -1,6 +1,8 @@
 //! What tools hand over, ask back and reject. A credential that a tool stored goes to the very
 //! origin that it was stored for and nowhere else; what we gave a tool ourselves is no news.
 
+use std::time::Duration;
+
 use super::{PATIENCE, World};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
@@ -12,9 +14,14 @@ use crate::vault::Want;
 /// Gives back what was stored for this origin.
 pub(super) fn get(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
     let resource = &request.resource;
-    let Some(Record::Static(entry)) = world.vault.peek(&want_static(resource))? else {
-        return Ok(None);
-    };
+    let mut found = world.vault.peek(&want_static(resource))?;
+    // git wants a path to be equal. To the others it says which part of the host they are after.
+    if found.is_none() && resource.path.is_some() && request.caller != Caller::Git {
+        let whole = Want { path: None, ..want_static(resource) };
+        let stored = world.vault.matching(&whole)?.into_iter();
+        found = stored.filter(|record| record.key().path.is_none()).max_by_key(Record::chosen);
+    }
+    let Some(Record::Static(entry)) = found else { return Ok(None) };
     let Static { key, secret, authtype, expires, refresh, stored: _ } = entry;
     let expired = expires.is_some_and(|expires| expires <= world.clock.now());
     // git drops the expired secret and hands the refresh token to the generator that left it.
@@ -83,6 +90,9 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
     keep(resource, presented, world)
 }
 
+/// How long a person may take to find a token and paste it.
+const TYPING: Duration = Duration::from_secs(600);
+
 /// Keeps what a person pastes.
 pub(super) fn paste(request: &Request, world: &World<'_>) -> Result<()> {
     let Request { resource, caller, .. } = request;
@@ -98,7 +108,7 @@ pub(super) fn paste(request: &Request, world: &World<'_>) -> Result<()> {
         _ => String::new(),
     };
     let prompt = format!("paste the token for {resource}{page}, and press Enter");
-    let secret = world.ui.ask_secret(&prompt, super::Options::default().timeout, world.clock);
+    let secret = world.ui.ask_secret(&prompt, TYPING, world.clock);
     let Some(secret) = secret.ok_or_else(nobody)? else {
         let what = format!("no token was given for {resource}");
         return Err(Error::new(Kind::Refused, what));
@@ -123,22 +133,16 @@ fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result
         refresh: presented.refresh.clone(),
         stored: world.clock.now(),
     };
-    let want = Want {
-        place: entry.key.place.clone(),
-        account: Some(&entry.key.account),
-        path: entry.key.path.as_deref(),
-    };
-    let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
-    let same = world.vault.matching(&want)?.into_iter().any(|record| match record {
-        Record::Static(held) => {
-            held.key == entry.key
-                && held.secret == entry.secret
+    let (held, pen) = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
+    let same = match held {
+        Some(Record::Static(held)) => {
+            held.secret == entry.secret
                 && held.authtype == entry.authtype
                 && held.expires == entry.expires
                 && held.refresh == entry.refresh
         }
-        Record::Session(_) => false,
-    });
+        _ => false,
+    };
     if same { Ok(()) } else { pen.save_static(&entry) }
 }
 
@@ -153,28 +157,29 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
         let account = service.asked_account(resource);
         let want = Want { place: service.profile.place(), account, path: None };
         for record in world.vault.matching(&want)? {
-            let key = record.key().clone();
-            let pen = world.vault.pen(&key, PATIENCE, &|| ())?;
-            let exactly = Want { account: Some(&key.account), ..want.clone() };
-            let Some(Record::Session(mut session)) = world.vault.peek(&exactly)? else { continue };
-            let meant =
-                presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
-            if !meant || session.tokens.access.is_none() {
+            let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
+            let Some(Record::Session(mut session)) = held else { continue };
+            if session.tokens.access.is_none() {
                 continue;
             }
-            erased = true;
-            if presented.is_some() {
-                super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
-            } else {
-                // A person signs out of one tool: no host has rejected anything.
-                session.forget_access();
-                pen.save_session(&session)?;
+            match presented {
+                // Who names no secret has not been rejected by any host: it is a sign-out.
+                None => {
+                    session.forget_access();
+                    pen.save_session(&session)?;
+                    erased = true;
+                }
+                Some(presented) if session.holds(&presented.token.fingerprint()) => {
+                    super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
+                    erased = true;
+                }
+                Some(_) => {}
             }
         }
     }
     for record in world.vault.matching(&want_static(resource))? {
-        let Record::Static(entry) = record else { continue };
-        let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
+        let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
+        let Some(Record::Static(entry)) = held else { continue };
         if presented.is_none_or(|presented| presented.secret == entry.secret) {
             erased |= pen.remove()?;
         }

@@ -6,11 +6,13 @@ use std::cell::OnceCell;
 use std::io::Read;
 use std::time::Duration;
 
+use reqwest::Certificate;
 use reqwest::blocking::{Client, RequestBuilder};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use url::Url;
 
 use super::Failure;
+use crate::environment::Environment;
 use crate::error::{Error, Kind};
 use crate::model::Secret;
 use crate::profile::{is_loopback, is_safe};
@@ -22,8 +24,8 @@ const LIMIT: u64 = 1 << 20;
 
 /// The clients are built when first used: reading the system's certificates takes longer than a
 /// cached `get` as a whole.
-#[derive(Default)]
-pub(super) struct Http {
+pub(super) struct Http<'a> {
+    environment: &'a Environment,
     outside: OnceCell<Client>,
     /// A proxy has no business between two programs of one machine.
     this_machine: OnceCell<Client>,
@@ -38,7 +40,16 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// Who answered, for messages.
     pub(super) host: String,
+    /// What was sent and nobody may see: some servers quote it back.
+    pub(super) sent: Vec<Secret>,
 }
+
+/// Fields of our requests whose values are secrets.
+const SECRETS: [&str; 6] =
+    ["client_secret", "code", "code_verifier", "device_code", "refresh_token", "token"];
+
+/// Bytes; a shorter value is no secret, and would be found in every other word.
+const SHORTEST: usize = 6;
 
 impl Answer {
     pub(super) fn is_form(&self) -> bool {
@@ -49,6 +60,12 @@ impl Answer {
         String::from_utf8_lossy(&self.body)
     }
 
+    /// A server's own text without the secrets that it quotes.
+    pub(super) fn without_secrets(&self, text: &str) -> String {
+        let hide = |text: String, secret: &Secret| text.replace(secret.expose(), "[secret]");
+        self.sent.iter().fold(text.to_owned(), hide)
+    }
+
     /// The server could not say yes or no.
     pub(super) fn transient(&self) -> Failure {
         let what = format!("{} answered {}", self.host, self.status);
@@ -56,13 +73,21 @@ impl Answer {
     }
 }
 
-impl Http {
+impl<'a> Http<'a> {
+    pub(super) fn new(environment: &'a Environment) -> Self {
+        Self { environment, outside: OnceCell::new(), this_machine: OnceCell::new() }
+    }
+
     /// Posts a form and reads the answer.
     ///
     /// # Errors
     /// `Transient` when there is no whole answer, `Other` when the URL is not safe.
     pub(super) fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Failure> {
-        send(url, self.client(url)?.post(url.clone()).form(form))
+        let mut answer = send(url, self.client(url)?.post(url.clone()).form(form))?;
+        let secret =
+            |(name, value): &&(&str, &str)| SECRETS.contains(name) && value.len() >= SHORTEST;
+        answer.sent.extend(form.iter().filter(secret).map(|(_, value)| Secret::new(*value)));
+        Ok(answer)
     }
 
     /// Gets a document, with an access token if one is given.
@@ -86,8 +111,33 @@ impl Http {
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let client = build(is_loopback(url))?;
+        let client = self.build(is_loopback(url)).map_err(|error| {
+            let what = "the TLS client cannot be set up";
+            let error = Error::new(Kind::Configuration, what).because(error);
+            Failure::Other(error.hint("check SSL_CERT_FILE and the system's certificates"))
+        })?;
         Ok(cell.get_or_init(|| client))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the room that connects out")]
+    fn build(
+        &self,
+        this_machine: bool,
+    ) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+        // A second installation fails and changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(concat!("valetkey/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT);
+        if this_machine {
+            builder = builder.no_proxy();
+        }
+        // Only some systems' verifiers read the variable.
+        if let Some(path) = self.environment.get("SSL_CERT_FILE") {
+            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&std::fs::read(path)?)?);
+        }
+        Ok(builder.build()?)
     }
 }
 
@@ -97,24 +147,6 @@ fn host(url: &Url) -> String {
         (Some(host), None) => host.to_owned(),
         (None, _) => url.to_string(),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the room that connects out")]
-fn build(this_machine: bool) -> Result<Client, Failure> {
-    // A second installation fails and changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(concat!("valetkey/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT)
-        .timeout(WHOLE);
-    if this_machine {
-        builder = builder.no_proxy();
-    }
-    builder.build().map_err(|error| {
-        let what = "the TLS client cannot be set up";
-        Failure::Other(Error::new(Kind::Failed, what).because(error))
-    })
 }
 
 fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
@@ -130,6 +162,9 @@ fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
     let response = request
         // GitHub answers in a form otherwise.
         .header(ACCEPT, "application/json")
+        // On the request it bounds the whole exchange; on the client it would bound each read of
+        // the body anew.
+        .timeout(WHOLE)
         .send()
         .map_err(|error| lost(error.without_url().into()))?;
     let status = response.status().as_u16();
@@ -140,5 +175,5 @@ fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
     if body.len() as u64 > LIMIT {
         return Err(lost("its answer is longer than 1 MiB".into()));
     }
-    Ok(Answer { status, kind, body, host })
+    Ok(Answer { status, kind, body, host, sent: Vec::new() })
 }

@@ -33,9 +33,7 @@ pub(super) fn take(
                 return Ok(Some(Lock { _file: file }));
             }
             Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
-                return Ok(None);
-            }
+            Err(TryLockError::Error(error)) if has_no_locks(&error) => return Ok(None),
             Err(TryLockError::Error(error)) => {
                 let what = format!("cannot lock {}", path.display());
                 return Err(Error::new(Kind::Storage, what).because(error));
@@ -59,6 +57,15 @@ pub(super) fn take(
     }
 }
 
+/// NFS without a lock daemon says it in its own way.
+fn has_no_locks(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(rustix::io::Errno::NOLCK.raw_os_error()) {
+        return true;
+    }
+    error.kind() == ErrorKind::Unsupported
+}
+
 /// The holder's number, for the message of those who wait in vain. It may fail: nobody relies on it.
 fn sign(file: &mut File) {
     let _ = file.set_len(0);
@@ -68,7 +75,7 @@ fn sign(file: &mut File) {
 
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    let read = file.rewind().and_then(|()| file.take(20).read_to_string(&mut text));
     match read {
         Ok(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => text,
         _ => "?".to_owned(),

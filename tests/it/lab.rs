@@ -8,13 +8,14 @@
 //! | --- | --- |
 //! | [`authority`] | an OAuth authorization server that follows the rules until told otherwise |
 //! | [`git_host`] | a real git server over HTTP that asks for a token |
+//! | [`registry`] | a container registry that asks for a user name and a token |
+//! | [`crate_host`] | a private crate registry with a sparse index |
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
-//! | [`registry`] | a private crate registry with a sparse index |
-//! | [`tls`] | TLS in front of a server |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
 //! | [`client`] | HTTP/1.1 by hand, down to arbitrary bytes |
 //! | [`listener`] | a free port and a thread for every connection |
+//! | [`tls`] | a certificate authority, HTTPS before a plain server, a proxy |
 //! | [`wire`] | what a request and an answer look like as bytes |
 //! | [`watched`] | a value and the wish to be told when it changes |
 #![allow(
@@ -28,6 +29,7 @@
 pub mod authority;
 pub mod browser;
 pub mod client;
+pub mod crate_host;
 pub mod git_host;
 pub mod listener;
 pub mod registry;
@@ -40,8 +42,8 @@ pub mod wire;
 pub use authority::{Authority, CLIENT_ID, Options, Refreshing, Step};
 pub use browser::{Browser, Person, Program};
 pub use client::{Page, RawConnection, http, http_get, http_post_form};
+pub use crate_host::CrateHost;
 pub use git_host::{GitHost, Scheme};
-pub use registry::Registry;
+pub use registry::{Door, IMAGE, Registry};
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};
-pub use tls::Tls;

@@ -3,13 +3,41 @@
 #![allow(unreachable_pub, reason = "a test binary has no public face")]
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
+mod asked;
+mod browser_flow;
 mod cargo;
+mod clockwork;
+mod desktop;
+mod device_pace;
+mod device_screen;
+mod discovery;
+mod docker;
+mod docs;
+mod files;
+mod generic;
+mod helper_store;
+mod inside;
+mod installed;
+mod issuer;
+mod keychain;
+mod kill;
 mod kubectl;
 mod lab;
 mod lab_itself;
+mod leaks;
+mod listener;
+mod paste;
+mod peers;
 mod peers_cargo;
 mod peers_kubectl;
+mod planted;
+mod races;
+mod refresh;
+mod revocation;
 mod road;
 mod scene;
+mod standing_clock;
 mod tidy;
+mod transport;
+mod vectors;
 mod verbs;

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::lab::{Authority, Browser, CLIENT_ID, Options, Person, Registry, Run, Sandbox};
+use crate::lab::{Authority, Browser, CLIENT_ID, CrateHost, Options, Person, Run, Sandbox};
 use crate::scene::program;
 
 struct Shop {
     authority: Arc<Authority>,
-    registry: Registry,
+    registry: CrateHost,
     sandbox: Sandbox,
 }
 
@@ -25,7 +25,7 @@ impl Shop {
     fn with(options: Options) -> Self {
         let authority = Arc::new(Authority::start_with(options));
         let judge = Arc::clone(&authority);
-        let registry = Registry::start(move |sent| {
+        let registry = CrateHost::start(move |sent| {
             sent == "pasted"
                 || sent.strip_prefix("Bearer ").is_some_and(|it| judge.token_is_live(it))
         });

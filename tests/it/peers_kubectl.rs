@@ -3,33 +3,32 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
+use crate::installed::left_out;
+use crate::lab::tls::{CertificateAuthority, TlsFront};
 use crate::lab::{
     Answer, Authority, Browser, CLIENT_ID, Options, Person, Reply, Request, Run, Sandbox, Server,
-    Tls,
 };
 use crate::scene::program;
 
-/// `None`, and a word about it, where no kubectl could be had.
-#[expect(clippy::print_stdout, reason = "a test that is left out says so")]
+/// `None`, and a word about it, where tests/peers/install has not put a kubectl.
 fn kubectl() -> Option<PathBuf> {
     let peers = std::env::var_os("VALETKEY_PEERS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
     let path = peers.join("kubectl/kubectl");
-    if path.is_file() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "no kubectl: tests/peers/install kubectl");
-    println!("left out: no kubectl here; tests/peers/install kubectl fetches it");
-    None
+    let there = path.is_file() || left_out("kubectl is missing: run tests/peers/install kubectl");
+    there.then_some(path)
 }
 
 struct Cluster {
     kubectl: PathBuf,
     authority: Arc<Authority>,
     server: Server,
-    tls: Tls,
+    tls: TlsFront,
+    trust: CertificateAuthority,
     sandbox: Sandbox,
 }
 
@@ -49,23 +48,28 @@ impl Cluster {
             }
             Answer::json(200, &json!({ "path": request.path })).into()
         });
-        let tls = Tls::in_front_of(server.port());
+        let trust = CertificateAuthority::new();
+        let tls = TlsFront::start(&trust, "127.0.0.1", &server.origin());
         let sandbox = Sandbox::new(program());
         sandbox.env("VALETKEY_STORE", "file").env("VALETKEY_INTERACTIVE", "never");
         sandbox.link("valetkey");
-        let cluster = Self { kubectl, authority, server, tls, sandbox };
+        let cluster = Self { kubectl, authority, server, tls, trust, sandbox };
         cluster.sandbox.config(&format!(
             "[profile.lab]\norigins = [\"{}\"]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n",
-            cluster.tls.origin(),
+            cluster.origin(),
             cluster.authority.issuer(),
         ));
         cluster.kubeconfig("v1", "");
         Some(cluster)
     }
 
+    fn origin(&self) -> String {
+        format!("https://{}", self.tls.address())
+    }
+
     /// The cluster's extension is YAML that stands below `extension:`.
     fn kubeconfig(&self, version: &str, extension: &str) {
-        let (origin, data) = (self.tls.origin(), self.tls.certificate_data());
+        let (origin, data) = (self.origin(), BASE64_STANDARD.encode(self.trust.pem()));
         let extensions = match extension {
             "" => String::new(),
             text => format!(
@@ -91,7 +95,7 @@ impl Cluster {
 
     fn sign_in(&self) {
         let _browser = self.browser(Person::Approves);
-        self.sandbox.valetkey(&["login", &self.tls.origin()]).run().assert_status(0);
+        self.sandbox.valetkey(&["login", &self.origin()]).run().assert_status(0);
         self.sandbox.env("VALETKEY_INTERACTIVE", "never");
     }
 
@@ -150,7 +154,7 @@ fn where_nobody_can_be_asked_kubectl_shows_what_to_run() {
     cluster.sandbox.remove_env("VALETKEY_INTERACTIVE");
     let finished = cluster.get().run();
     assert_ne!(finished.status, 0);
-    finished.assert_stderr_has(&format!("hint: valetkey login {}", cluster.tls.origin()));
+    finished.assert_stderr_has(&format!("hint: valetkey login {}", cluster.origin()));
     finished.assert_stderr_has("executable valetkey failed with exit code 2");
     assert!(browser.opened().is_empty());
     assert_eq!(cluster.server.journal().snapshot().len(), 0, "nothing goes out without a token");
