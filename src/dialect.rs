@@ -6,6 +6,7 @@ pub mod docker;
 pub mod generic;
 pub mod git;
 pub mod kubectl;
+pub mod terraform;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -93,6 +94,7 @@ pub const DIALECTS: &[Dialect] = &[
     docker::DIALECT,
     cargo::DIALECT,
     kubectl::DIALECT,
+    terraform::DIALECT,
     generic::TOKEN,
     generic::HEADER,
     generic::JSON,

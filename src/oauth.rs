@@ -7,6 +7,7 @@ mod http;
 mod identity;
 mod metadata;
 mod qr;
+mod service;
 
 use std::time::Duration;
 
