@@ -29,6 +29,9 @@ pub enum Command {
     after_help = "Programs run these; each speaks one tool's language:
   valetkey get|store|erase|capability    git's credential protocol, also as `valetkey git`
   valetkey docker get|store|erase|list   docker's credential helper
+  valetkey cargo --cargo-plugin          cargo's credential provider
+  valetkey kubectl [URL]                 client-go's exec credential plugin
+  valetkey terraform get|store|forget    terraform's credentials helper
   valetkey token|header|json URL         one valid token on standard output; never signs in
 
 Exit status: 0 done, 1 failed, 2 not signed in, 3 refused or timed out, 4 rejected by the server,
@@ -134,8 +137,11 @@ pub struct Setup {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Tool {
+    Cargo,
     Docker,
     Git,
+    Kubectl,
+    Terraform,
 }
 
 /// Reads a command line. Machine-facing verbs are recognised before clap is built: they are on

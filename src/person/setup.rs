@@ -1,8 +1,11 @@
 //! `valetkey setup TOOL`: what a tool needs to ask us, as steps that can be shown, done and taken
 //! back. A tool's file says which steps; this one shows and does them.
 
+mod cargo;
 mod docker;
 mod git;
+mod kubectl;
+mod terraform;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -49,8 +52,11 @@ pub(super) fn setup(
 ) -> Result<()> {
     let setup = Setup { typed, world, own };
     let steps = match typed.tool {
+        Tool::Cargo => cargo::steps(&setup)?,
         Tool::Docker => docker::steps(&setup)?,
         Tool::Git => git::steps(&setup)?,
+        Tool::Kubectl => kubectl::steps(&setup)?,
+        Tool::Terraform => terraform::steps(&setup)?,
     };
     for step in &steps {
         if typed.print {
@@ -82,8 +88,22 @@ impl Setup<'_> {
     /// The step that makes, or takes away, the link of a dialect beside this program. None where
     /// it is like that already.
     fn link(&self, name: &str) -> Result<Option<Step>> {
+        self.link_at(self.beside(name)?)
+    }
+
+    fn home(&self) -> Result<PathBuf> {
+        let home = self.world.environment.get("HOME").map(PathBuf::from);
+        home.ok_or_else(|| Error::new(Kind::Failed, "there is no home directory").hint("set HOME"))
+    }
+
+    /// The path of a link beside this program.
+    fn beside(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.program()?.with_file_name(name))
+    }
+
+    /// As `link`, for a tool that looks in a directory of its own.
+    fn link_at(&self, link: PathBuf) -> Result<Option<Step>> {
         let to = self.program()?;
-        let link = to.with_file_name(name);
         let there = link
             .read_link()
             .is_ok_and(|target| target == to || link.canonicalize().ok() == to.canonicalize().ok());
@@ -92,6 +112,29 @@ impl Setup<'_> {
             (true, true) => Some(Step::Unlink(link)),
             _ => None,
         })
+    }
+}
+
+/// The text of somebody's configuration; empty where there is none.
+fn read(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => {
+            let what = format!("{} cannot be read", path.display());
+            Err(Error::new(Kind::Failed, what).because(error))
+        }
+    }
+}
+
+/// The step that changes a file, if it changes. One that has nothing left in it goes.
+fn rewritten(path: PathBuf, before: &str, after: String) -> Option<Step> {
+    if before == after {
+        None
+    } else if after.trim().is_empty() && !path.is_symlink() {
+        Some(Step::Unlink(path))
+    } else {
+        Some(Step::Write { path, content: after })
     }
 }
 
@@ -150,11 +193,21 @@ fn run(words: &[String], world: &World<'_>) -> Result<()> {
 
 #[cfg(unix)]
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
+    if let Some(directory) = link.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    // A link of this name that leads elsewhere is ours, from before the program moved.
+    if link.is_symlink() {
+        std::fs::remove_file(link)?;
+    }
     std::os::unix::fs::symlink(to, link)
 }
 
 #[cfg(windows)]
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
+    if let Some(directory) = link.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
     // A symbolic link needs a right that few have; a copy needs none.
     std::fs::copy(to, link).map(drop)
 }

@@ -37,6 +37,7 @@ mod refresh;
 mod revocation;
 mod road;
 mod scene;
+mod setup_tools;
 mod standing_clock;
 mod terraform;
 mod tidy;
