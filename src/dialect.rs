@@ -51,6 +51,13 @@ impl Call<'_> {
     }
 }
 
+/// Whether a text can be said in one line: some callers read lines, and one more would be a lie
+/// of ours.
+#[must_use]
+pub fn is_one_line(text: &str) -> bool {
+    !text.contains(['\n', '\r', '\0'])
+}
+
 /// One language.
 pub struct Dialect {
     /// As in `valetkey NAME ...`.

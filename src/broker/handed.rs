@@ -12,9 +12,14 @@ use crate::vault::Want;
 /// Gives back what was stored for this origin.
 pub(super) fn get(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
     let resource = &request.resource;
-    let Some(Record::Static(entry)) = world.vault.peek(&want_static(resource))? else {
-        return Ok(None);
-    };
+    let mut found = world.vault.peek(&want_static(resource))?;
+    // git wants a path to be equal. To the others it says which part of the host they are after.
+    if found.is_none() && resource.path.is_some() && request.caller != Caller::Git {
+        let whole = Want { path: None, ..want_static(resource) };
+        let stored = world.vault.matching(&whole)?.into_iter();
+        found = stored.filter(|record| record.key().path.is_none()).max_by_key(Record::chosen);
+    }
+    let Some(Record::Static(entry)) = found else { return Ok(None) };
     let Static { key, secret, authtype, expires, refresh, stored: _ } = entry;
     let expired = expires.is_some_and(|expires| expires <= world.clock.now());
     // git drops the expired secret and hands the refresh token to the generator that left it.
@@ -123,11 +128,21 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
         for record in world.vault.matching(&want)? {
             let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
             let Some(Record::Session(mut session)) = held else { continue };
-            let meant =
-                presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
-            if meant && session.tokens.access.is_some() {
-                super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
-                erased = true;
+            if session.tokens.access.is_none() {
+                continue;
+            }
+            match presented {
+                // Who names no secret has not been rejected by any host: it is a sign-out.
+                None => {
+                    session.forget_access();
+                    pen.save_session(&session)?;
+                    erased = true;
+                }
+                Some(presented) if session.holds(&presented.token.fingerprint()) => {
+                    super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
+                    erased = true;
+                }
+                Some(_) => {}
             }
         }
     }

@@ -233,8 +233,7 @@ impl Asked {
     /// `Failed` for a credential that git would read as something else (rule G45).
     pub fn answer(&self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>> {
         let Credential { username, secret, form, expires, proof, renewable, refresh } = credential;
-        // Also where the ready value would hide it.
-        let mut lines = Lines { broken: ends_a_line(secret.expose()), ..Lines::default() };
+        let mut lines = Lines::default();
         let can_encode = self.can("authtype");
         let encoded = match form {
             Form::Encoded(authtype) => Some((authtype.clone(), secret.clone())),
@@ -262,15 +261,14 @@ impl Asked {
             Form::Encoded(_) if encoded.is_none() => return lines.finish(),
             Form::Encoded(_) if username.is_empty() => {}
             Form::Encoded(_) => lines.add("username", username),
-            // git's `store` heeds no `ephemeral`, but keeps nothing without a password.
-            Form::Token(_) if encoded.is_some() => {
-                lines.add("username", username);
-                lines.add("ephemeral", "1");
-            }
             Form::Token(_) | Form::Password => {
                 lines.add("username", username);
                 lines.add("password", secret.expose());
             }
+        }
+        if encoded.is_some() && matches!(form, Form::Token(_)) {
+            // Other helpers need not keep what we renew.
+            lines.add("ephemeral", "1");
         }
         if let Some(expires) = expires {
             lines.add("password_expiry_utc", &expires.to_string());
@@ -308,16 +306,12 @@ impl Lines {
 
     fn add(&mut self, key: &str, value: &str) {
         let longest = LINE - key.len() - 2;
-        self.broken |= value.len() > longest || ends_a_line(value);
+        self.broken |= value.len() > longest || value.contains(['\n', '\r', '\0']);
         self.bytes.extend_from_slice(key.as_bytes());
         self.bytes.push(b'=');
         self.bytes.extend_from_slice(value.as_bytes());
         self.bytes.push(b'\n');
     }
-}
-
-fn ends_a_line(value: &str) -> bool {
-    value.contains(['\n', '\r', '\0'])
 }
 
 /// An empty value clears what came before it (git-credential(1)).
@@ -346,7 +340,7 @@ fn decode(text: &str) -> Result<String> {
         }
     }
     let text = String::from_utf8(bytes).map_err(|_| refused("is not UTF-8"))?;
-    if ends_a_line(&text) {
+    if text.contains(['\n', '\r', '\0']) {
         return Err(refused("has a URL with a line end or a NUL in it"));
     }
     Ok(text)
@@ -375,4 +369,44 @@ fn proof(state: &str) -> Option<Proof> {
 
 fn refused(what: &str) -> Error {
     Error::new(Kind::Usage, format!("the credential request {what}"))
+}
+
+/// Whatever a request says: an answer made of its own words is lines of `key=value`, no more and
+/// no fewer than we meant, and a refusal repeats none of them.
+///
+/// # Panics
+/// When that is not so.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    let asked = match Asked::read(bytes) {
+        Ok(asked) => asked,
+        Err(error) => return assert!(error.what.is_ascii() && error.what.len() < 100),
+    };
+    for verb in [Verb::Get, Verb::Store, Verb::Erase] {
+        let Ok(request) = asked.request(verb) else { return };
+        let Some(presented) = request.presented else { continue };
+        let encoded = presented.authtype.map_or(Form::Password, Form::Encoded);
+        let proof = Proof { place: "0".repeat(32), key: "1".repeat(32), token: "2".repeat(64) };
+        for form in [Form::Token(Scheme::Basic), Form::Token(Scheme::Bearer), encoded] {
+            let credential = Credential {
+                username: request.resource.account.clone().unwrap_or_default(),
+                secret: presented.secret.clone(),
+                form,
+                expires: presented.expires,
+                proof: Some(proof.clone()),
+                renewable: true,
+                refresh: presented.refresh.clone(),
+            };
+            let Ok(answer) = asked.answer(&credential) else { continue };
+            assert!(answer.is_empty() || answer.ends_with(b"\n"));
+            assert!(!answer.iter().any(|byte| matches!(byte, 0 | b'\r')));
+            let back = Asked::read(&answer).unwrap_or_else(|error| panic!("{error}"));
+            let single = [back.host, back.protocol, back.path];
+            assert!(single.iter().all(Option::is_none) && back.state.len() <= 1);
+            if let Some(password) = back.password {
+                assert!(password == presented.secret);
+                assert_eq!(back.username.as_deref(), Some(credential.username.as_str()));
+            }
+        }
+    }
 }

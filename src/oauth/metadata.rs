@@ -165,7 +165,11 @@ fn fetch(issuer: &Url, http: &Http<'_>, ui: &Ui<'_>) -> Result<serde_json::Value
 }
 
 fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
-    let unusable = |what: String| Failure::Other(Error::new(Kind::Rejected, what));
+    // Nobody was asked yet, so this is no refusal, and is tried again at once.
+    let unusable = |what: String| {
+        let error = Error::new(Kind::Configuration, what);
+        Failure::Other(error.hint("check issuer in config.toml"))
+    };
     let document = Document::deserialize(document)
         .map_err(|_| unusable(format!("the metadata of {issuer} cannot be understood")))?;
     // Section 3.3: the document must name the very issuer that was asked for. A root's slash is
@@ -212,6 +216,22 @@ fn leads_inside(endpoint: &Url, issuer: &Url) -> bool {
 
 fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
+}
+
+/// For fuzzing: a document of our issuer names endpoints that may have our tokens.
+///
+/// # Panics
+/// When one does not.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(document) = serde_json::from_slice(bytes) else { return };
+    let Ok(issuer) = Url::parse("https://auth.example") else { return };
+    let Ok(server) = read(&document, &issuer) else { return };
+    let Server { issuer, authorization, token, device_authorization, revocation, userinfo, .. } =
+        server;
+    assert!(issuer.is_some_and(|issuer| issuer.trim_end_matches('/') == "https://auth.example"));
+    let all = [authorization, token, device_authorization, revocation, userinfo];
+    assert!(all.iter().flatten().all(|url| url.scheme() == "https"));
 }
 
 #[cfg(test)]

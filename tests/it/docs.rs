@@ -16,6 +16,7 @@
 //! In that home `valetkey` is on PATH, a person sits before the browser and approves, the store is
 //! files, and `https://git.example.com` is a git host with the repository `team/project.git`, whose
 //! tokens an authorization server issues to `alice`. A profile called `example` binds the two.
+//! `cargo` does nothing there: what it would install is installed already.
 
 use std::sync::Arc;
 
@@ -67,6 +68,7 @@ impl Home {
         let sandbox = Sandbox::new(program());
         sandbox.env("VALETKEY_STORE", "file").env("VALETKEY_INTERACTIVE", "always");
         sandbox.link("valetkey");
+        sandbox.script("cargo", "#!/bin/sh\n");
         let origin = host.origin();
         sandbox
             .git_config(&format!("[url \"{origin}/\"]\n\tinsteadOf = https://git.example.com/\n"));

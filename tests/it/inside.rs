@@ -41,9 +41,9 @@ pub fn get(scene: &Scene, clock: &dyn Clock) -> Option<Error> {
         verb: Verb::Get,
         resource: Resource::parse(&scene.host.origin()).expect("a URL"),
         caller: Caller::Git,
-        lifetime: 0,
         presented: None,
         proof: None,
+        lifetime: 0,
     };
     match broker::answer(&request, &world) {
         Outcome::Failed(error) | Outcome::NotFound(error) => Some(error),

@@ -15,7 +15,7 @@ use crate::planted;
 use crate::scene::{Scene, value};
 
 /// 128 + SIGKILL.
-const KILLED: i32 = 137;
+pub const KILLED: i32 = 137;
 
 /// What touches files, locks or the caller; a name with a question mark is not on every machine.
 const CALLS: &[&str] = &[
@@ -32,7 +32,7 @@ const CALLS: &[&str] = &[
     "exit_group",
 ];
 
-fn strace_works(scene: &Scene) -> bool {
+pub fn strace_works(scene: &Scene) -> bool {
     if !installed::all(&["strace"]) {
         return false;
     }
@@ -41,7 +41,7 @@ fn strace_works(scene: &Scene) -> bool {
 }
 
 /// The program under test, killed before its main thread makes that call for the nth time.
-fn killed_at(scene: &Scene, calls: &str, number: u32, verb: &str) -> Run {
+pub fn killed_at(scene: &Scene, calls: &str, number: u32, verb: &str) -> Run {
     let trace = format!("trace={calls}");
     let inject = format!("inject={calls}:signal=SIGKILL:when={number}");
     let program = crate::scene::program().to_str().expect("a plain path");

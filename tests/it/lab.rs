@@ -8,11 +8,13 @@
 //! | --- | --- |
 //! | [`authority`] | an OAuth authorization server that follows the rules until told otherwise |
 //! | [`git_host`] | a real git server over HTTP that asks for a token |
+//! | [`registry`] | a container registry that asks for a user name and a token |
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
 //! | [`client`] | HTTP/1.1 by hand, down to arbitrary bytes |
 //! | [`listener`] | a free port and a thread for every connection |
+//! | [`tls`] | a certificate authority, HTTPS before a plain server, a proxy |
 //! | [`wire`] | what a request and an answer look like as bytes |
 //! | [`watched`] | a value and the wish to be told when it changes |
 #![allow(
@@ -28,8 +30,10 @@ pub mod browser;
 pub mod client;
 pub mod git_host;
 pub mod listener;
+pub mod registry;
 pub mod sandbox;
 pub mod server;
+pub mod tls;
 pub mod watched;
 pub mod wire;
 
@@ -37,5 +41,6 @@ pub use authority::{Authority, CLIENT_ID, Options, Refreshing, Step};
 pub use browser::{Browser, Person, Program};
 pub use client::{Page, RawConnection, http, http_get, http_post_form};
 pub use git_host::{GitHost, Scheme};
+pub use registry::{Door, IMAGE, Registry};
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};

@@ -4,9 +4,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-
 use crate::lab::{
     Authority, Browser, CLIENT_ID, Finished, GitHost, Options, Person, Run, Sandbox, Scheme,
 };
@@ -103,21 +100,9 @@ impl Scene {
     }
 }
 
-/// The value of a line of an answer. The password also where a ready value has it in it.
+/// The value of a line of an answer.
 pub fn value(finished: &Finished, key: &str) -> Option<String> {
     let text = finished.stdout_text();
-    let line = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
-        line.map(str::to_owned)
-    };
-    line(key).or_else(|| {
-        let credential = line("credential").filter(|_| key == "password")?;
-        match line("authtype")?.as_str() {
-            "Basic" => {
-                let pair = String::from_utf8(BASE64_STANDARD.decode(credential).ok()?).ok()?;
-                pair.split_once(':').map(|(_, password)| password.to_owned())
-            }
-            _ => Some(credential),
-        }
-    })
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+    line.map(str::to_owned)
 }
