@@ -461,7 +461,7 @@ pub mod fuzzing {
         for kind in ["application/json", "application/x-www-form-urlencoded"] {
             for status in [200, 400, 503] {
                 let (kind, host) = (kind.to_owned(), "auth.example".to_owned());
-                let answer = Answer { status, kind, body: body.to_vec(), host };
+                let answer = Answer { status, kind, body: body.to_vec(), host, sent: Vec::new() };
                 match read_token(&answer, now) {
                     Ok(tokens) => {
                         assert_eq!(status, 200);
