@@ -133,12 +133,15 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     if setbacks.rejections <= 1
         && let Some(session) = held
     {
-        if let Some(outcome) = refresh(road, &pen, session)? {
-            return Ok(outcome);
+        match refresh(road, &pen, session)? {
+            Renewal::Answer(outcome) => return Ok(outcome),
+            Renewal::Useless => {}
+            // Whoever comes now finds nothing and waits for another lock: the sign-in needs that.
+            Renewal::Gone => {
+                drop(pen);
+                return renew(road);
+            }
         }
-        // Whoever comes now finds nothing and waits for another lock: the sign-in needs that one.
-        drop(pen);
-        return renew(road);
     }
     if setbacks.rejections > 2 {
         let what = format!("{} keeps rejecting new tokens", profile.home());
@@ -166,20 +169,29 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     })
 }
 
-/// Renews a session whose lock is held. `None`: it could not be renewed any more, and is gone.
-fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Option<Outcome>> {
+/// What came of a renewal that did not fail.
+enum Renewal {
+    Answer(Outcome),
+    /// The session lives, without the token that this host takes.
+    Useless,
+    /// The session could not be renewed any more, and has been removed.
+    Gone,
+}
+
+/// Renews a session whose lock is held.
+fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Renewal> {
     let Road { profile, world, .. } = road;
     match renew_session(profile, world, pen, &mut session) {
-        Ok(()) => Ok(road.issued(&session)),
+        Ok(()) => Ok(road.issued(&session).map_or(Renewal::Useless, Renewal::Answer)),
         Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {
             world.ui.log(|| format!("the grant of {} is dead", session.key.text()));
             pen.remove()?;
-            Ok(None)
+            Ok(Renewal::Gone)
         }
         // It lives a little longer than the margin: good enough while the server is away.
         Err(Failure::Transient(error)) => {
             match session.fresh(road.service.prefix.token, world.clock.now(), 0) {
-                Some(token) => found(road.service.credential(&session, token)).map(Some),
+                Some(token) => found(road.service.credential(&session, token)).map(Renewal::Answer),
                 None => Err(error),
             }
         }

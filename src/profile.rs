@@ -326,6 +326,27 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// For fuzzing: every origin that a configuration binds is one that it finds again, and
+/// one that may have tokens.
+///
+/// # Panics
+/// When that is not so.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(profiles) = config::parse(text, &Environment::default()) else { return };
+    for profile in profiles.iter() {
+        for prefix in &profile.origins {
+            let url = format!("{}/{}", prefix.origin, prefix.path);
+            let resource = Resource::parse(&url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(resource.origin(), prefix.origin);
+            let found = profiles.find(&resource).map(|service| &service.profile.name);
+            assert_eq!(found, Some(&profile.name));
+            assert!(Url::parse(&url).is_ok_and(|url| is_safe(&url)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

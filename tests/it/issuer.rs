@@ -81,7 +81,7 @@ fn attack_12_a_code_of_one_server_never_goes_to_another() {
             document.insert("authorization_endpoint".into(), endpoint.clone().into());
         });
         let browser = scene.browser(Person::Approves);
-        let login = ["login", "--timeout", "2", &scene.host.origin()];
+        let login = ["login", "--timeout", "5", &scene.host.origin()];
         scene.sandbox.valetkey(&login).run().assert_status(3);
         assert_eq!(honest.asked("/authorize"), 1);
         assert_eq!(browser.wait_for_pages(1)[0].status, 400);

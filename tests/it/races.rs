@@ -363,3 +363,17 @@ fn a_get_that_waits_goes_on_the_moment_the_holder_dies() {
     drop(holder);
     gate.open();
 }
+
+/// The session can be renewed, and the host takes a token that no renewal brings: one request,
+/// and not one after the other.
+#[test]
+fn a_renewal_that_does_not_help_is_made_once() {
+    let scene = Scene::new();
+    scene.profile("token = \"id\"");
+    scene.nobody();
+    planted::expired(&scene, "alice");
+    let get = scene.get().run();
+    get.assert_status(2).assert_stdout("").assert_stderr_has("hint: valetkey login ");
+    assert_eq!(scene.authority.asked_for("refresh_token"), 1);
+    assert_eq!(planted::stored(&scene).0.len(), 1, "it lives, for hosts that take it");
+}
