@@ -134,8 +134,13 @@ pub struct Setup {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Tool {
+    Curl,
     Docker,
     Git,
+    /// The headersHelper of an MCP client
+    Mcp,
+    Pnpm,
+    Rclone,
 }
 
 /// Reads a command line. Machine-facing verbs are recognised before clap is built: they are on

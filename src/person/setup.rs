@@ -3,6 +3,8 @@
 
 mod docker;
 mod git;
+mod pnpm;
+mod recipes;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,11 @@ enum Step {
         path: PathBuf,
         content: String,
     },
+    /// A file that can be started.
+    Program {
+        path: PathBuf,
+        content: String,
+    },
     /// What only the person can do.
     Tell(String),
 }
@@ -51,6 +58,8 @@ pub(super) fn setup(
     let steps = match typed.tool {
         Tool::Docker => docker::steps(&setup)?,
         Tool::Git => git::steps(&setup)?,
+        Tool::Pnpm => pnpm::steps(&setup)?,
+        Tool::Curl | Tool::Mcp | Tool::Rclone => recipes::steps(&setup)?,
     };
     for step in &steps {
         if typed.print {
@@ -108,7 +117,7 @@ impl Step {
                 )
             }
             Self::Unlink(link) => format!("rm {}", quoted(&link.to_string_lossy())),
-            Self::Write { path, content } => {
+            Self::Write { path, content } | Self::Program { path, content } => {
                 format!("# {}\n{}", path.display(), content.trim_end())
             }
             Self::Tell(text) => text.clone(),
@@ -126,6 +135,12 @@ impl Step {
             }),
             Self::Unlink(link) => disk::remove(link).map(drop),
             Self::Write { path, content } => disk::rewrite(path, content.as_bytes()),
+            Self::Program { path, content } => {
+                disk::rewrite(path, content.as_bytes())?;
+                make_executable(path).map_err(|error| {
+                    failed(format!("cannot make {} a program", path.display())).because(error)
+                })
+            }
             Self::Tell(_) => Ok(()),
         }
     }
@@ -149,7 +164,22 @@ fn run(words: &[String], world: &World<'_>) -> Result<()> {
 }
 
 #[cfg(unix)]
+fn make_executable(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
+    // One that leads nowhere is of a program that was moved or removed.
+    if link.is_symlink() && !link.exists() {
+        std::fs::remove_file(link)?;
+    }
     std::os::unix::fs::symlink(to, link)
 }
 

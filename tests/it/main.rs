@@ -32,6 +32,7 @@ mod refresh;
 mod revocation;
 mod road;
 mod scene;
+mod setup_docker;
 mod standing_clock;
 mod tidy;
 mod transport;

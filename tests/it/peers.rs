@@ -9,12 +9,14 @@
 mod approver;
 mod chains;
 mod chromium;
+mod docker;
 mod git_lfs;
 mod git_suite;
 mod libgit2;
 mod nobody_is_asked;
 mod oidc_provider;
 mod old_git;
+mod pnpm;
 mod provider;
 mod setup_git;
 
@@ -29,11 +31,14 @@ use crate::lab::Sandbox;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Chromium,
+    Containers,
+    Docker,
     GitLfs,
     GitSuite,
     Keyring,
     OidcProvider,
     OldGit,
+    Pnpm,
 }
 
 impl Peer {
@@ -41,11 +46,14 @@ impl Peer {
     fn name(self) -> &'static str {
         match self {
             Self::Chromium => "chromium",
+            Self::Containers => "containers",
+            Self::Docker => "docker",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
             Self::Keyring => "keyring",
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
+            Self::Pnpm => "pnpm",
         }
     }
 
@@ -56,12 +64,15 @@ impl Peer {
         };
         match self {
             Self::Chromium => on_path("chromium") && node("playwright-core"),
+            Self::Containers => ["skopeo", "podman", "buildah"].into_iter().all(on_path),
+            Self::Docker => !docker::programs().is_empty(),
             Self::GitLfs => on_path("git-lfs"),
             Self::GitSuite => installed().join("git-suite/VERSION").is_file(),
             Self::Keyring => {
                 ["dbus-daemon", "dbus-send", "gnome-keyring-daemon"].into_iter().all(on_path)
             }
             Self::OidcProvider => node("oidc-provider"),
+            Self::Pnpm => pnpm::programs().iter().all(|(_, program)| program.is_file()),
             Self::OldGit => minor_version(OLD_GIT).is_some_and(|minor| minor < 41),
         }
     }
