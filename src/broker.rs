@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Credential, Outcome, Record, Request, Secret, Session, Verb};
+use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
 use crate::oauth::{self, Failure, Oauth, Options};
-use crate::profile::{self, Flow, Profile, Profiles, Service};
+use crate::profile::{self, Flow, Profile, Profiles, Service, Source};
 use crate::ui::Ui;
 use crate::vault::{Pen, Setbacks, Vault, Want};
 
@@ -36,6 +36,7 @@ pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
     let outcome = match request.verb {
         Verb::Get => get(request, world),
         Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
+        Verb::Paste => handed::paste(request, world).map(|()| Outcome::Done),
         Verb::Erase => handed::erase(request, world).map(|erased| match erased {
             true => Outcome::Done,
             false => Outcome::NotMine,
@@ -47,7 +48,9 @@ pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
 
 fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let Request { resource, .. } = request;
-    let Some(service) = world.profiles.find(resource) else {
+    let offered = world.profiles.offered(resource)?;
+    let offered = offered.as_ref().and_then(Profile::service);
+    let Some(service) = offered.or_else(|| world.profiles.find(resource)) else {
         return unknown_host(request, world);
     };
     let profile = service.profile;
@@ -99,9 +102,13 @@ impl Road<'_> {
     }
 
     /// What the server has just issued, however short its life. `None`: not the kind of token
-    /// that this host takes.
+    /// that this host takes, or an ID token that a renewal did not replace in time.
     fn issued(&self, session: &Session) -> Option<Outcome> {
-        let token = session.token(self.service.prefix.token)?;
+        let kind = self.service.prefix.token;
+        let token = match kind {
+            TokenKind::Access => session.token(kind)?,
+            TokenKind::Id => session.fresh(kind, self.world.clock.now(), 0)?,
+        };
         Some(Outcome::Found(Box::new(self.service.credential(session, token))))
     }
 }
@@ -287,6 +294,9 @@ pub fn sign_in(
         former: Vec::new(),
     };
     pen.save_session(&session)?;
+    if let Err(error) = profile.remember(world.environment) {
+        world.ui.warn(&format!("{home} has to be signed in to again next time: {}", error.what));
+    }
     if setbacks != Setbacks::default() {
         pen.note(Setbacks { refused: 0, ..setbacks });
     }
@@ -369,5 +379,9 @@ fn not_signed_in(what: &str, road: &Road<'_>) -> Error {
 /// The command that mends most things.
 #[must_use]
 pub fn login_command(profile: &Profile) -> String {
-    format!("valetkey login {}", profile.home())
+    match profile.source {
+        Source::Configured | Source::Remembered => format!("valetkey login {}", profile.home()),
+        // Only the caller knows who issues its tokens.
+        Source::Offered => "run the same command in a terminal of your own".to_owned(),
+    }
 }

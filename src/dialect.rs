@@ -1,9 +1,11 @@
 //! The languages of the callers. A dialect reads its own bytes into a `Request` and says an
 //! `Outcome` in its own bytes; it knows no provider, no store and no flow.
 
+pub mod cargo;
 pub mod docker;
 pub mod generic;
 pub mod git;
+pub mod kubectl;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -86,8 +88,15 @@ impl Served {
     }
 }
 
-pub const DIALECTS: &[Dialect] =
-    &[git::DIALECT, docker::DIALECT, generic::TOKEN, generic::HEADER, generic::JSON];
+pub const DIALECTS: &[Dialect] = &[
+    git::DIALECT,
+    docker::DIALECT,
+    cargo::DIALECT,
+    kubectl::DIALECT,
+    generic::TOKEN,
+    generic::HEADER,
+    generic::JSON,
+];
 
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Dialect> {
