@@ -9,12 +9,20 @@ use crate::model::{
 use crate::profile::{self, Service};
 use crate::vault::Want;
 
-/// Gives back what was stored for this origin.
+/// Gives back what was stored for this origin. git compares paths as they are; to everybody else
+/// what was stored without one is for every path.
 pub(super) fn get(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
     let resource = &request.resource;
-    let Some(Record::Static(entry)) = world.vault.peek(&want_static(resource))? else {
-        return Ok(None);
+    let want = want_static(resource);
+    let record = match world.vault.peek(&want)? {
+        None if want.path.is_some() && request.caller != Caller::Git => {
+            let mut records = world.vault.matching(&Want { path: None, ..want })?;
+            records.retain(|record| record.key().path.is_none());
+            records.into_iter().max_by_key(Record::chosen)
+        }
+        record => record,
     };
+    let Some(Record::Static(entry)) = record else { return Ok(None) };
     let Static { key, secret, authtype, expires, refresh, stored: _ } = entry;
     let expired = expires.is_some_and(|expires| expires <= world.clock.now());
     // git drops the expired secret and hands the refresh token to the generator that left it.

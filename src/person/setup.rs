@@ -3,6 +3,7 @@
 
 mod docker;
 mod git;
+mod keyring;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ pub(super) fn setup(
     let steps = match typed.tool {
         Tool::Docker => docker::steps(&setup)?,
         Tool::Git => git::steps(&setup)?,
+        Tool::Keyring => keyring::steps(&setup)?,
     };
     for step in &steps {
         if typed.print {
@@ -77,6 +79,14 @@ impl Setup<'_> {
         let on_path = program::find("valetkey", self.world.environment)
             .filter(|path| real(path).is_some() && real(path) == real(own));
         Ok(on_path.unwrap_or_else(|| own.to_owned()))
+    }
+
+    /// Refuses `--host` where the tool asks one helper about everything.
+    fn no_hosts(&self, why: &str) -> Result<()> {
+        match self.typed.hosts.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Usage, why).hint("leave --host out")),
+        }
     }
 
     /// The step that makes, or takes away, the link of a dialect beside this program. None where
