@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Outcome, Record, Request, Secret, Session, Verb};
-use crate::oauth::{Failure, Oauth, Options};
+use crate::oauth::{self, Failure, Oauth, Options};
 use crate::profile::{self, Flow, Profile, Profiles, Service};
 use crate::ui::Ui;
 use crate::vault::{Pen, Setbacks, Vault, Want};
@@ -105,7 +105,7 @@ impl Road<'_> {
 fn renew(road: &Road<'_>) -> Result<Outcome> {
     let Road { request, service, profile, world, want } = road;
     let could_ask = world.ui.could_ask(request.caller);
-    let patience = if could_ask { PATIENCE + Options::default().timeout } else { PATIENCE };
+    let patience = if could_ask { PATIENCE + oauth::TIMEOUT } else { PATIENCE };
     let waiting = || {
         if could_ask {
             world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
@@ -128,9 +128,13 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     // help, and a third that signing in does not either.
     if setbacks.rejections <= 1
         && let Some(session) = held
-        && let Some(outcome) = refresh(road, &pen, session)?
     {
-        return Ok(outcome);
+        if let Some(outcome) = refresh(road, &pen, session)? {
+            return Ok(outcome);
+        }
+        // Whoever comes now finds nothing and waits for another lock: the sign-in needs that one.
+        drop(pen);
+        return renew(road);
     }
     if setbacks.rejections > 2 {
         let what = format!("{} keeps rejecting new tokens", profile.home());
@@ -158,12 +162,12 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     })
 }
 
-/// Renews a session whose lock is held. `None`: it cannot be renewed any more.
+/// Renews a session whose lock is held. `None`: it could not be renewed any more, and is gone.
 fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Option<Outcome>> {
     let Road { profile, world, .. } = road;
     match renew_session(profile, world, pen, &mut session) {
         Ok(()) => Ok(road.issued(&session)),
-        Err(Failure::GrantDead) => {
+        Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {
             world.ui.log(|| format!("the grant of {} is dead", session.key.text()));
             pen.remove()?;
             Ok(None)
@@ -179,7 +183,6 @@ fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Optio
             Some(_) => error,
             None => error.hint(login_command(profile)),
         }),
-        Err(Failure::Denied | Failure::Expired) => Ok(None),
     }
 }
 
@@ -206,6 +209,7 @@ pub fn renew_session(
                 path: None,
             });
             let newer = own(again.map_err(Failure::Other)?, profile)
+                .filter(|newer| newer.key == session.key)
                 .and_then(|newer| newer.tokens.refresh)
                 .filter(|newer| *newer != refresh);
             match newer {
@@ -236,6 +240,8 @@ pub fn sign_in(
 ) -> Result<Session> {
     let now = world.clock.now();
     let home = profile.home();
+    // Nobody is asked for what could not be kept.
+    pen.probe()?;
     let signed_in = world.oauth.sign_in(profile, options).map_err(|failure| {
         let refused = |what: String| {
             pen.note(Setbacks { refused: world.clock.now(), ..setbacks });

@@ -10,6 +10,9 @@ use crate::error::{Error, Kind, Result};
 /// Bytes; far above any record, far below what would hurt.
 const LIMIT: u64 = 1 << 20;
 
+/// Bytes that a probe asks of a file system: an empty file fits on a full one.
+const ROOM: usize = 1 << 14;
+
 /// The content of a file, or `None` where there is no such file.
 ///
 /// # Errors
@@ -25,8 +28,9 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         }
         Err(error) => return Err(cannot("read", path).because(error)),
     };
-    ours(&file, path)?;
-    let mut content = Vec::new();
+    let length = ours(&file, path)?.min(LIMIT);
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut content = Vec::with_capacity(length as usize + 1);
     file.take(LIMIT)
         .read_to_end(&mut content)
         .map_err(|error| cannot("read", path).because(error))?;
@@ -88,16 +92,17 @@ pub fn rewrite(path: &Path, content: &[u8]) -> Result<()> {
 pub fn probe(path: &Path) -> Result<()> {
     make_private_directory(path.parent().unwrap_or(Path::new("/")))?;
     let temporary = temporary(path);
-    create(&temporary)
-        .and_then(|_| std::fs::remove_file(&temporary))
-        .map_err(|error| cannot("write", path).because(error))
+    let room = create(&temporary).and_then(|mut file| file.write_all(&[0; ROOM]));
+    let removed = std::fs::remove_file(&temporary);
+    room.and(removed).map_err(|error| cannot("write", path).because(error))
 }
 
-/// Removes a file; `false` where there was none.
+/// Removes a file, and what a writer of it that died has left; `false` where there was no file.
 ///
 /// # Errors
 /// `Storage` when it cannot be removed.
 pub fn remove(path: &Path) -> Result<bool> {
+    let _ = std::fs::remove_file(temporary(path));
     match std::fs::remove_file(path) {
         Ok(()) => {
             let _ = sync(path.parent().unwrap_or(Path::new("/")));
@@ -180,8 +185,9 @@ fn private_options(options: &mut OpenOptions) {
 #[cfg(not(unix))]
 fn private_options(_: &mut OpenOptions) {}
 
+/// The length of a plain file that belongs to us alone.
 #[cfg(unix)]
-fn ours(file: &File, path: &Path) -> Result<()> {
+fn ours(file: &File, path: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let found = file.metadata().map_err(|error| cannot("read", path).because(error))?;
     if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() {
@@ -192,12 +198,13 @@ fn ours(file: &File, path: &Path) -> Result<()> {
         let what = format!("others can open {}", path.display());
         return Err(Error::new(Kind::Storage, what).hint(format!("chmod 600 {}", path.display())));
     }
-    Ok(())
+    Ok(found.len())
 }
 
 #[cfg(not(unix))]
-fn ours(_: &File, _: &Path) -> Result<()> {
-    Ok(())
+fn ours(file: &File, path: &Path) -> Result<u64> {
+    let found = file.metadata().map_err(|error| cannot("read", path).because(error))?;
+    Ok(found.len())
 }
 
 fn sync(directory: &Path) -> std::io::Result<()> {

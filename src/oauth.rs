@@ -22,6 +22,9 @@ use crate::ui::Ui;
 use http::{Answer, Http};
 use metadata::Server;
 
+/// How long a person may take unless somebody says otherwise.
+pub const TIMEOUT: Duration = Duration::from_secs(300);
+
 /// What the broker does next.
 #[derive(Debug)]
 pub enum Failure {
@@ -45,8 +48,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// Instead of the profile's scopes, if not empty.
     pub scopes: Vec<String>,
-    /// How long the person may take.
-    pub timeout: Duration,
+    /// How long the person may take. `None`: as long as a device code lives, else `TIMEOUT`.
+    pub timeout: Option<Duration>,
     /// Whom the person wants to be, as a hint to the server.
     pub account: Option<String>,
 }
@@ -58,7 +61,7 @@ impl Default for Options {
             open_browser: true,
             port: None,
             scopes: Vec::new(),
-            timeout: Duration::from_secs(300),
+            timeout: None,
             account: None,
         }
     }
@@ -76,12 +79,12 @@ pub struct Oauth<'a> {
     pub ui: &'a Ui<'a>,
     pub clock: &'a dyn Clock,
     environment: &'a Environment,
-    http: Http,
+    http: Http<'a>,
 }
 
 impl<'a> Oauth<'a> {
     pub fn new(ui: &'a Ui<'a>, clock: &'a dyn Clock, environment: &'a Environment) -> Self {
-        Self { ui, clock, environment, http: Http::default() }
+        Self { ui, clock, environment, http: Http::new(environment) }
     }
 
     /// Asks the person, by the flow that fits where they sit.
@@ -90,7 +93,8 @@ impl<'a> Oauth<'a> {
     /// Every `Failure` but `GrantDead`.
     pub fn sign_in(&self, profile: &Profile, options: &Options) -> Result<SignedIn, Failure> {
         profile.require_client_id().map_err(Failure::Other)?;
-        let server = self.server(profile)?;
+        // Whoever signs in may do so because what was known of the server is no longer true.
+        let server = self.server(profile, metadata::ASK_ANEW)?;
         let flow = self.choose(profile, options, &server)?;
         self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
         let sign_in = Attempt { oauth: self, profile, options, server: &server };
@@ -114,7 +118,7 @@ impl<'a> Oauth<'a> {
     ) -> Result<TokenSet, Failure> {
         let endpoint = match &profile.endpoints.token {
             Some(endpoint) => endpoint.clone(),
-            None => self.server(profile)?.token()?,
+            None => self.server(profile, metadata::LIFETIME)?.token()?,
         };
         let mut form = vec![
             ("grant_type", "refresh_token"),
@@ -137,7 +141,8 @@ impl<'a> Oauth<'a> {
         issuer: Option<&str>,
         answer: &Answer,
     ) -> Option<Identity> {
-        let token = parse_answer(answer)?.id_token.filter(|_| profile.wants_identity())?;
+        let token =
+            parse_answer::<TokenAnswer>(answer)?.id_token.filter(|_| profile.wants_identity())?;
         identity::read(&token, client_id, issuer, self.clock.now())
     }
 
@@ -154,14 +159,13 @@ impl<'a> Oauth<'a> {
     ) -> Result<bool, Failure> {
         let endpoint = match &profile.endpoints.revocation {
             Some(endpoint) => endpoint.clone(),
-            None => match self.server(profile)?.revocation.clone() {
+            None => match self.server(profile, metadata::LIFETIME)?.revocation {
                 Some(endpoint) => endpoint,
                 None => return Ok(false),
             },
         };
-        let all = [("refresh_token", &tokens.refresh), ("access_token", &tokens.access)];
-        for (kind, token) in all {
-            let Some(token) = token else { continue };
+        let revoke = |kind: &str, token: &Option<Secret>| {
+            let Some(token) = token else { return Ok(()) };
             let mut form = vec![
                 ("token", token.expose()),
                 ("token_type_hint", kind),
@@ -171,18 +175,22 @@ impl<'a> Oauth<'a> {
             let answer = self.http.post(&endpoint, &form)?;
             self.ui.log(|| format!("revoke {kind} at {endpoint}: {}", answer.status));
             match answer.status {
-                200..300 => {}
+                200..300 => Ok(()),
                 // RFC 7009 section 2.2.1: not every server revokes every kind.
-                400 if answer.text().contains("unsupported_token_type") => {}
-                500.. | 429 => return Err(answer.transient()),
-                _ => return Err(Failure::Other(refused(&answer))),
+                400 if answer.text().contains("unsupported_token_type") => Ok(()),
+                500.. | 429 => Err(answer.transient()),
+                _ => Err(Failure::Other(refused(&answer))),
             }
-        }
-        Ok(true)
+        };
+        let refresh = revoke("refresh_token", &tokens.refresh);
+        // One that the server would not take is no reason to let the other live.
+        let access = revoke("access_token", &tokens.access);
+        refresh.and(access).map(|()| true)
     }
 
-    fn server(&self, profile: &Profile) -> Result<Server, Failure> {
-        metadata::find(profile, &self.http, self.environment, self.clock, self.ui)
+    /// `age`: how many seconds old the server's description may be.
+    fn server(&self, profile: &Profile, age: u64) -> Result<Server, Failure> {
+        metadata::find(profile, age, &self.http, self.environment, self.clock, self.ui)
     }
 
     /// The parameters that every token request of a profile carries.
@@ -301,34 +309,42 @@ struct TokenAnswer {
     refresh_token: Option<String>,
     id_token: Option<String>,
     token_type: Option<String>,
-    expires_in: Option<Count>,
+    #[serde(default, deserialize_with = "seconds")]
+    expires_in: Option<i64>,
+    #[serde(default, deserialize_with = "words")]
     scope: Option<String>,
     error: Option<String>,
     error_description: Option<String>,
-    interval: Option<Count>,
+    #[serde(default, deserialize_with = "seconds")]
+    interval: Option<i64>,
 }
 
-/// A number of seconds, which some servers write as text.
-#[derive(Clone, Copy)]
-struct Count(i64);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(input)?;
-        let number = match &value {
-            serde_json::Value::Number(number) => number.as_f64(),
-            serde_json::Value::String(text) => text.trim().parse().ok(),
-            _ => None,
-        };
-        let number = number.filter(|number| number.is_finite());
-        // As a cast does: what is out of range becomes the nearest number.
-        number
-            .map(|number| Self(number as i64))
-            .ok_or_else(|| serde::de::Error::custom("not a number of seconds"))
-    }
+/// A number of seconds, which some servers write as text. What is no number says nothing, and is
+/// no reason to throw a token away.
+fn seconds<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<i64>, D::Error> {
+    let number = match serde_json::Value::deserialize(input)? {
+        serde_json::Value::Number(number) => number.as_f64(),
+        serde_json::Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    // As a cast does: what is out of range becomes the nearest number.
+    Ok(number.filter(|number| number.is_finite()).map(|number| number as i64))
 }
 
-fn parse_answer(answer: &Answer) -> Option<TokenAnswer> {
+/// A scope, which some servers write as a list.
+fn words<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    Ok(match serde_json::Value::deserialize(input)? {
+        serde_json::Value::String(text) => Some(text),
+        serde_json::Value::Array(list) => {
+            let words: Vec<_> = list.iter().filter_map(serde_json::Value::as_str).collect();
+            Some(words.join(" "))
+        }
+        _ => None,
+    })
+}
+
+/// Reads JSON, or the form that GitHub and its like answer.
+fn parse_answer<T: serde::de::DeserializeOwned>(answer: &Answer) -> Option<T> {
     if answer.is_form() {
         let mut form = serde_json::Map::new();
         for (name, value) in url::form_urlencoded::parse(&answer.body) {
@@ -344,7 +360,7 @@ fn parse_answer(answer: &Answer) -> Option<TokenAnswer> {
 /// Reads the answer of a token endpoint. An `error` member counts whatever the status is
 /// (GitHub answers 200), and comes before any token.
 fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure> {
-    let Some(parsed) = parse_answer(answer) else {
+    let Some(parsed) = parse_answer::<TokenAnswer>(answer) else {
         return Err(match answer.status {
             500.. | 429 | 408 => answer.transient(),
             _ => Failure::Other(refused(answer)),
@@ -373,7 +389,7 @@ fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure> {
     if !visible(&access) || !refresh.as_deref().is_none_or(visible) {
         return Err(unusable("issued a token with characters that no token may have"));
     }
-    let expires = parsed.expires_in.map(|Count(seconds)| now.saturating_add_signed(seconds));
+    let expires = parsed.expires_in.map(|seconds| now.saturating_add_signed(seconds));
     Ok(TokenSet {
         identity: None,
         access: Some(Secret::new(access)),
@@ -407,14 +423,15 @@ fn failure(code: &str, description: Option<&str>, answer: &Answer) -> Failure {
 /// A server's own words, within the characters that RFC 6749 section 5.2 allows it and at a
 /// length that a person reads.
 fn said(code: &str, description: Option<&str>) -> String {
-    let allowed = |text: &str| -> String {
-        let plain = |letter: &char| matches!(letter, ' '..='~') && !matches!(letter, '"' | '\\');
-        text.chars().filter(plain).take(200).collect()
-    };
-    match description.map(allowed).filter(|text| !text.is_empty()) {
-        Some(description) => format!("{} ({description})", allowed(code)),
-        None => allowed(code),
+    match description.map(cut).filter(|text| !text.is_empty()) {
+        Some(description) => format!("{} ({description})", cut(code)),
+        None => cut(code),
     }
+}
+
+fn cut(text: &str) -> String {
+    let plain = |letter: &char| matches!(letter, ' '..='~') && !matches!(letter, '"' | '\\');
+    text.chars().filter(plain).take(200).collect()
 }
 
 fn refused(answer: &Answer) -> Error {
@@ -446,6 +463,7 @@ mod tests {
                 Some(9_223_372_036_854_776_807),
             ),
             (r#"{"access_token":"a"}"#, None),
+            (r#"{"access_token":"a","expires_in":"never","scope":["b","c"]}"#, None),
         ] {
             let tokens = read(200, body).unwrap();
             assert_eq!(tokens.expires, expires, "{body}");

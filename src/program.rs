@@ -96,17 +96,19 @@ pub fn run(
 }
 
 /// Starts a program that lives its own life: not waited for, in a process group of its own so
-/// that a Ctrl-C meant for us does not reach it.
+/// that a Ctrl-C meant for us does not reach it. `more` goes into its environment.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn launch(
+pub fn launch<'v>(
     program: &OsStr,
     arguments: &[&OsStr],
+    more: impl IntoIterator<Item = (&'v OsStr, &'v OsStr)>,
     environment: &Environment,
     hidden: impl Fn(&str) -> bool,
 ) -> std::io::Result<()> {
     let mut command = command(program, arguments, environment, hidden);
+    command.envs(more);
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command.spawn().map(drop)

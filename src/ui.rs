@@ -8,6 +8,7 @@
 //! - What strangers wrote is stripped of control and direction characters before it is shown.
 
 use std::cell::OnceCell;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::sync::mpsc;
@@ -77,7 +78,7 @@ impl<'a> Ui<'a> {
         let arguments = ["config", "--get", "credential.interactive"];
         let answer = program::run(
             git.as_os_str(),
-            &arguments.map(std::ffi::OsStr::new),
+            &arguments.map(OsStr::new),
             b"",
             self.environment,
             self.hidden,
@@ -97,8 +98,8 @@ impl<'a> Ui<'a> {
         let mut watched = [PollFd::new(caller, PollFlags::OUT)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let polled = poll(&mut watched, Some(&at_once));
-        // A pipe without a reader is in error.
-        polled.is_ok() && watched[0].revents().contains(PollFlags::ERR)
+        // A pipe without a reader is in error; a socket, and a pipe of a BSD, is hung up.
+        polled.is_ok() && watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
     #[cfg(not(unix))]
@@ -159,19 +160,25 @@ impl<'a> Ui<'a> {
         self.terminal.get_or_init(open_terminal).as_ref()
     }
 
-    /// Whether this machine can show a browser to the person: theirs by `$BROWSER`, or a desktop
-    /// that is not at the other end of an SSH connection.
+    /// Whether this machine can show the person a browser from which our listener can be reached:
+    /// theirs by `$BROWSER`, or a desktop.
     #[must_use]
     pub fn can_open_browser(&self) -> bool {
-        self.environment.get("BROWSER").is_some() || self.desktop()
+        let set = |name: &str| self.environment.get(name).is_some();
+        // VS Code sets BROWSER to a way back to the person's machine, and forwards our port there
+        // over SSH and from its containers, but not through its tunnels.
+        let tunnel = set("VSCODE_IPC_HOOK_CLI")
+            && !["SSH_CONNECTION", "REMOTE_CONTAINERS", "WSL_DISTRO_NAME"].into_iter().any(set);
+        (set("BROWSER") && !tunnel) || self.desktop()
     }
 
+    /// A desktop here, not at the other end of an SSH connection unless its display is forwarded.
     fn desktop(&self) -> bool {
         let set = |name: &str| self.environment.get(name).is_some();
-        if cfg!(any(target_os = "macos", windows)) {
-            return !set("SSH_CONNECTION");
-        }
-        set("DISPLAY") || set("WAYLAND_DISPLAY")
+        let own = cfg!(any(target_os = "macos", windows));
+        let around_us = set("WSL_DISTRO_NAME") && set("WSL_INTEROP");
+        let forwarded = !own && (set("DISPLAY") || set("WAYLAND_DISPLAY"));
+        forwarded || ((own || around_us) && !set("SSH_CONNECTION"))
     }
 
     /// Shows a page in a browser that is never waited for. `false` if none could be started.
@@ -182,13 +189,21 @@ impl<'a> Ui<'a> {
         if !matches!(url.scheme(), "https" | "http") {
             return false;
         }
-        match self.environment.get("BROWSER") {
-            Some(browsers) => browsers.split(':').any(|browser| self.open_with(browser, url)),
-            None => open::commands(url.as_str()).iter().any(|command| {
-                let arguments: Vec<_> = command.get_args().collect();
-                self.launch(command.get_program(), &arguments)
-            }),
-        }
+        let browsers = self.environment.get("BROWSER").unwrap_or_default();
+        let theirs = std::env::split_paths(browsers)
+            .any(|browser| browser.to_str().is_some_and(|browser| self.open_with(browser, url)));
+        theirs || (self.desktop() && self.open_by_desktop(url))
+    }
+
+    fn open_by_desktop(&self, url: &Url) -> bool {
+        let known = open::commands(url.as_str()).iter().any(|command| {
+            let arguments: Vec<_> = command.get_args().collect();
+            // PowerShell is told the URL by a variable, and so by no text that it would run.
+            let more = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+            self.launch(command.get_program(), &arguments, more)
+        });
+        let debian = ["sensible-browser", "x-www-browser"];
+        known || debian.iter().any(|name| self.launch(name.as_ref(), &[url.as_str().as_ref()], []))
     }
 
     /// One entry of `$BROWSER`: words, of which `%s` is the URL, else it goes last. No shell.
@@ -200,17 +215,22 @@ impl<'a> Ui<'a> {
         if !browser.contains("%s") {
             arguments.push(url.to_string());
         }
-        let arguments: Vec<_> = arguments.iter().map(std::ffi::OsStr::new).collect();
-        self.launch(program.as_ref(), &arguments)
+        let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
+        self.launch(program.as_ref(), &arguments, [])
     }
 
-    fn launch(&self, program: &std::ffi::OsStr, arguments: &[&std::ffi::OsStr]) -> bool {
+    fn launch<'v>(
+        &self,
+        program: &OsStr,
+        arguments: &[&OsStr],
+        more: impl IntoIterator<Item = (&'v OsStr, &'v OsStr)>,
+    ) -> bool {
         let started = match program.to_str().filter(|name| !name.contains('/')) {
             Some(name) => program::find(name, self.environment).map(Into::into),
             None => Some(program.to_owned()),
         };
         started.is_some_and(|program: std::ffi::OsString| {
-            program::launch(&program, arguments, self.environment, self.hidden).is_ok()
+            program::launch(&program, arguments, more, self.environment, self.hidden).is_ok()
         })
     }
 }
@@ -284,6 +304,34 @@ fn is_visible(letter: char) -> bool {
 mod tests {
     use super::*;
     use crate::error::Kind;
+
+    /// The table of oauth.md section 10, check 15, as far as it can be told from the environment.
+    #[test]
+    #[cfg(all(unix, not(target_os = "macos")))]
+    fn a_browser_opens_only_where_the_person_and_our_listener_are_one_machine() {
+        for (variables, expected) in [
+            ("", false),
+            ("DISPLAY", true),
+            ("WAYLAND_DISPLAY", true),
+            ("BROWSER", true),
+            ("SSH_CONNECTION", false),
+            ("SSH_CONNECTION DISPLAY", true),
+            ("SSH_CONNECTION BROWSER", true),
+            ("VSCODE_IPC_HOOK_CLI BROWSER SSH_CONNECTION", true),
+            ("VSCODE_IPC_HOOK_CLI BROWSER REMOTE_CONTAINERS", true),
+            ("VSCODE_IPC_HOOK_CLI BROWSER", false),
+            ("VSCODE_IPC_HOOK_CLI BROWSER DISPLAY", true),
+            ("WSL_DISTRO_NAME WSL_INTEROP", true),
+            ("WSL_DISTRO_NAME WSL_INTEROP SSH_CONNECTION", false),
+            ("WSL_DISTRO_NAME WSL_INTEROP SSH_CONNECTION DISPLAY", true),
+            ("WSL_DISTRO_NAME", false),
+        ] {
+            let environment: Environment =
+                variables.split_whitespace().map(|name| (name.into(), "x".into())).collect();
+            let ui = Ui::new(&environment, &|_| false, true, None);
+            assert_eq!(ui.can_open_browser(), expected, "{variables}");
+        }
+    }
 
     #[test]
     fn what_strangers_wrote_cannot_act() {

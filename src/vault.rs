@@ -11,7 +11,7 @@ mod keychain;
 mod lock;
 mod record;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,25 +24,31 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Place, Record, Session, Static, StoreChoice};
 use lock::Lock;
 
-/// A place to keep records. Three of them stand in this room's files.
+/// A store that is asked before the files.
 trait Store {
     /// Every record of a place.
-    fn read(&self, place: &Place) -> std::result::Result<Vec<Record>, Trouble>;
-    fn all(&self) -> std::result::Result<Vec<Record>, Trouble>;
-    fn write(&self, record: &Record) -> std::result::Result<(), Trouble>;
+    fn read(&self, place: &Place) -> Answer<Vec<Record>>;
+    fn all(&self) -> Answer<Vec<Record>>;
+    fn write(&self, record: &Record) -> Answer<()>;
     /// `false` where there was nothing.
-    fn remove(&self, key: &Key) -> std::result::Result<bool, Trouble>;
+    fn remove(&self, key: &Key) -> Answer<bool>;
+    /// Removes what is ours and cannot be read any more.
+    fn remove_unreadable(&self) -> Answer<()>;
     /// Whether a `write` of this key could succeed.
-    fn probe(&self, key: &Key) -> std::result::Result<(), Trouble>;
+    fn probe(&self, key: &Key) -> Answer<()>;
     /// For a person: where this is.
     fn name(&self) -> String;
 }
 
+type Answer<T> = std::result::Result<T, Trouble>;
+
 /// Why a store cannot serve.
 #[derive(Debug)]
 enum Trouble {
-    /// It is not on this machine, or does not answer: the next store may.
-    Unreachable(String),
+    /// It is not on this machine: the files may stand in.
+    Absent(&'static str),
+    /// It is there and does not answer in time: so they may, and every such wait costs seconds.
+    Silent(&'static str),
     /// It is there, and closed or broken: nobody may conclude that it is empty.
     Failed(Error),
 }
@@ -69,16 +75,18 @@ impl Want<'_> {
     }
 
     fn fits(&self, key: &Key) -> bool {
-        self.account.is_none_or(|account| account == key.account)
+        self.place == key.place
+            && self.account.is_none_or(|account| account == key.account)
             && self.path.is_none_or(|path| key.path.as_deref() == Some(path))
     }
 
-    /// The key that stands for this want as long as nothing is stored for it.
+    /// The key that stands for this want as long as nothing is stored for it. It is the same for
+    /// every account, so that two of them are not signed in at the same moment.
     fn key(&self) -> Key {
         Key {
             place: self.place.clone(),
             client_id: String::new(),
-            account: self.account.unwrap_or_default().to_owned(),
+            account: String::new(),
             path: self.path.map(str::to_owned),
         }
     }
@@ -92,6 +100,8 @@ pub struct Vault<'a> {
     tell: &'a dyn Fn(&str),
     hidden: &'a dyn Fn(&str) -> bool,
     stores: OnceCell<Result<Stores>>,
+    /// Whether this process has said that the files stand in.
+    told: Cell<bool>,
 }
 
 /// The stores of this choice in the order in which they are read and written.
@@ -119,7 +129,8 @@ impl<'a> Vault<'a> {
         tell: &'a dyn Fn(&str),
         hidden: &'a dyn Fn(&str) -> bool,
     ) -> Self {
-        Self { choice, environment, clock, tell, hidden, stores: OnceCell::new() }
+        let (stores, told) = (OnceCell::new(), Cell::new(false));
+        Self { choice, environment, clock, tell, hidden, stores, told }
     }
 
     /// Reads without a lock: the cached answer.
@@ -127,7 +138,14 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// `Storage` when a store is there and cannot be read.
     pub fn peek(&self, want: &Want<'_>) -> Result<Option<Record>> {
-        Ok(want.pick(self.read(&want.place)?))
+        let stores = self.stores()?;
+        // Files first: they are only there where the first store could not be reached, so they
+        // are the newer ones, and looking costs next to nothing.
+        if let Some(record) = want.pick(stores.file.read(&want.place)?) {
+            return Ok(Some(record));
+        }
+        let records = self.first(|store| store.read(&want.place))?.unwrap_or_default();
+        Ok(want.pick(records))
     }
 
     /// Takes the lock of what is wanted, waiting up to `patience`, and only then reads.
@@ -142,14 +160,18 @@ impl<'a> Vault<'a> {
         waiting: &dyn Fn(),
     ) -> Result<(Option<Record>, Pen<'_>)> {
         let until = self.clock.elapsed() + patience;
-        let mut key = self.peek(want)?.map_or_else(|| want.key(), |record| record.key().clone());
+        let right = |held: &Option<Record>| {
+            held.as_ref().map_or_else(|| want.key(), |record| record.key().clone())
+        };
+        let mut key = right(&self.peek(want)?);
         loop {
             let left = until.saturating_sub(self.clock.elapsed());
             let lock = self.lock(&key, left, waiting)?;
             let held = self.peek(want)?;
-            match &held {
-                // Somebody signed in while we waited for the lock of an unknown account.
-                Some(record) if *record.key() != key => key = record.key().clone(),
+            // While we waited somebody signed in, or a session died: what is there now has
+            // another lock, and somebody else may hold that.
+            match right(&held) {
+                now if now != key => key = now,
                 _ => return Ok((held, Pen { vault: self, key, _lock: lock })),
             }
         }
@@ -160,7 +182,9 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// As `peek`.
     pub fn matching(&self, want: &Want<'_>) -> Result<Vec<Record>> {
-        let mut records = self.read(&want.place)?;
+        let of_files = self.stores()?.file.read(&want.place)?;
+        let others = self.first(|store| store.read(&want.place))?.unwrap_or_default();
+        let mut records = merged(of_files, others);
         records.retain(|record| want.fits(record.key()));
         Ok(records)
     }
@@ -170,16 +194,9 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// As `peek`.
     pub fn all(&self) -> Result<Vec<Record>> {
-        let stores = self.stores()?;
-        let mut records = settle(stores.file.all())?;
-        if let Some(primary) = &stores.primary {
-            let more = match primary.all() {
-                Err(Trouble::Unreachable(_)) if self.choice == StoreChoice::Auto => Vec::new(),
-                other => settle(other)?,
-            };
-            let known: Vec<Key> = records.iter().map(|record| record.key().clone()).collect();
-            records.extend(more.into_iter().filter(|record| !known.contains(record.key())));
-        }
+        let of_files = self.stores()?.file.all()?;
+        let others = self.first(|store| store.all())?.unwrap_or_default();
+        let mut records = merged(of_files, others);
         records.sort_by(|one, other| one.key().cmp(other.key()));
         Ok(records)
     }
@@ -189,28 +206,36 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// `Storage` when a store cannot be reached.
     pub fn remove_unreadable(&self) -> Result<()> {
-        self.stores()?.file.remove_unreadable()
+        self.stores()?.file.remove_unreadable()?;
+        self.first(|store| store.remove_unreadable()).map(drop)
     }
 
-    /// The right to write one key, without having read it: for a person's `logout`.
+    /// As `enter`, for one key that is known already.
     ///
     /// # Errors
     /// As `enter`.
-    pub fn pen(&self, key: &Key, patience: Duration, waiting: &dyn Fn()) -> Result<Pen<'_>> {
-        Ok(Pen { vault: self, key: key.clone(), _lock: self.lock(key, patience, waiting)? })
+    pub fn pen(
+        &self,
+        key: &Key,
+        patience: Duration,
+        waiting: &dyn Fn(),
+    ) -> Result<(Option<Record>, Pen<'_>)> {
+        let lock = self.lock(key, patience, waiting)?;
+        let (account, path) = (Some(key.account.as_str()), key.path.as_deref());
+        let like_it = self.matching(&Want { place: key.place.clone(), account, path })?;
+        let held = like_it.into_iter().find(|record| record.key() == key);
+        Ok((held, Pen { vault: self, key: key.clone(), _lock: lock }))
     }
 
-    /// Where records are written now, for a person.
+    /// Where a record is kept, for a person.
     ///
     /// # Errors
     /// As `peek`.
-    pub fn store_name(&self) -> Result<String> {
+    pub fn kept_in(&self, key: &Key) -> Result<String> {
         let stores = self.stores()?;
-        let file = stores.file.name();
         Ok(match &stores.primary {
-            Some(primary) if primary.read(&Place::Origin(String::new())).is_ok() => primary.name(),
-            Some(primary) if self.choice != StoreChoice::Auto => primary.name(),
-            _ => file,
+            Some(primary) if !stores.file.holds(key) => primary.name(),
+            _ => stores.file.name(),
         })
     }
 
@@ -269,86 +294,75 @@ impl<'a> Vault<'a> {
         None
     }
 
-    /// Files first: they are only there where the first choice could not be reached, so they are
-    /// the newer ones, and looking costs next to nothing.
-    fn read(&self, place: &Place) -> Result<Vec<Record>> {
-        let stores = self.stores()?;
-        let records = settle(stores.file.read(place))?;
-        match &stores.primary {
-            Some(primary) if records.is_empty() => match primary.read(place) {
-                Err(Trouble::Unreachable(why)) if self.choice == StoreChoice::Auto => {
-                    self.tell_once(&why);
-                    Ok(records)
-                }
-                other => settle(other),
-            },
-            _ => Ok(records),
+    /// What the first store answers; `None` where the files stand in for it.
+    fn first<T>(&self, ask: impl FnOnce(&dyn Store) -> Answer<T>) -> Result<Option<T>> {
+        let Some(primary) = &self.stores()?.primary else { return Ok(None) };
+        let trouble = match ask(primary.as_ref()) {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(trouble) => trouble,
+        };
+        let why = match trouble {
+            Trouble::Failed(error) => return Err(error),
+            Trouble::Absent(why) | Trouble::Silent(why) => why,
+        };
+        if self.choice != StoreChoice::Auto {
+            return Err(Error::new(Kind::Storage, why)
+                .hint("set store = \"auto\" or \"file\" in config.toml to go on without it"));
         }
+        self.tell_once(why, matches!(trouble, Trouble::Silent(_)));
+        Ok(None)
     }
 
     fn write(&self, record: &Record) -> Result<()> {
-        let stores = self.stores()?;
-        if let Some(primary) = &stores.primary {
-            match primary.write(record) {
-                Ok(()) => {
-                    // A copy in the other store would be the stale one from now on.
-                    settle(stores.file.remove(record.key()))?;
-                    return Ok(());
-                }
-                Err(Trouble::Unreachable(why)) if self.choice == StoreChoice::Auto => {
-                    self.tell_once(&why);
-                }
-                Err(trouble) => return settle(Err(trouble)),
-            }
+        let (stores, key) = (self.stores()?, record.key());
+        // A copy in a file is read first: it must never be the older one, also if we are killed
+        // on the next line.
+        let copied = stores.file.holds(key);
+        if copied {
+            stores.file.write(record)?;
         }
-        settle(stores.file.write(record))
+        match self.first(|store| store.write(record)) {
+            Ok(Some(())) => stores.file.remove(key).map(drop),
+            Ok(None) | Err(_) if copied => Ok(()),
+            Ok(None) => stores.file.write(record),
+            Err(error) => Err(error),
+        }
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {
-        let stores = self.stores()?;
-        let from_file = settle(stores.file.remove(key))?;
-        let from_primary = match &stores.primary {
-            None => false,
-            Some(primary) => match primary.remove(key) {
-                Err(Trouble::Unreachable(_)) if self.choice == StoreChoice::Auto => false,
-                other => settle(other)?,
-            },
-        };
-        Ok(from_file || from_primary)
+        // The file last: what it hides could be older.
+        let from_first = self.first(|store| store.remove(key));
+        let from_file = self.stores()?.file.remove(key)?;
+        Ok(from_first?.unwrap_or_default() || from_file)
     }
 
     fn probe(&self, key: &Key) -> Result<()> {
         let stores = self.stores()?;
-        match stores.primary.as_ref().map(|primary| primary.probe(key)) {
-            Some(Err(Trouble::Unreachable(_))) if self.choice == StoreChoice::Auto => {}
-            Some(probed) => return settle(probed),
-            None => {}
-        }
-        settle(stores.file.probe(key))
+        let taken = self.first(|store| store.probe(key))?.is_some();
+        if taken && !stores.file.holds(key) { Ok(()) } else { stores.file.probe(key) }
     }
 
     /// The first time that files stand in for the keychain on this machine, a person is told.
-    /// A keychain that is there but does not answer costs time, so that is said every time.
-    fn tell_once(&self, why: &str) {
-        let told = self.environment.state_directory().map(|state| state.join("told-about-files"));
-        let slow = why.contains("did not answer");
-        if !slow && told.as_ref().is_ok_and(|path| path.exists()) {
+    /// A keychain that is there but does not answer costs time, so that is said by every process.
+    fn tell_once(&self, why: &str, costly: bool) {
+        let note = self.environment.state_directory().map(|state| state.join("told-about-files"));
+        let known = !costly && note.as_ref().is_ok_and(|path| path.exists());
+        if self.told.replace(true) || known {
             return;
         }
         (self.tell)(&format!("{why}: tokens are kept in files of mode 0600 instead"));
-        if let Ok(path) = told {
+        if let Ok(path) = note {
             // Without the note it is said again: no harm.
             let _ = disk::replace(&path, b"");
         }
     }
 }
 
-fn settle<T>(answer: std::result::Result<T, Trouble>) -> Result<T> {
-    answer.map_err(|trouble| match trouble {
-        Trouble::Failed(error) => error,
-        Trouble::Unreachable(why) => Error::new(Kind::Storage, why)
-            .hint("set store = \"auto\" or \"file\" in config.toml to go on without it"),
-    })
+/// What files hold is newer than what another store holds under the same key.
+fn merged(mut of_files: Vec<Record>, mut others: Vec<Record>) -> Vec<Record> {
+    others.retain(|record| of_files.iter().all(|known| known.key() != record.key()));
+    of_files.append(&mut others);
+    of_files
 }
 
 /// The right to write what `enter` read. It holds the lock until it is dropped.

@@ -105,22 +105,16 @@ fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result
         refresh: presented.refresh.clone(),
         stored: world.clock.now(),
     };
-    let want = Want {
-        place: entry.key.place.clone(),
-        account: Some(&entry.key.account),
-        path: entry.key.path.as_deref(),
-    };
-    let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
-    let same = world.vault.matching(&want)?.into_iter().any(|record| match record {
-        Record::Static(held) => {
-            held.key == entry.key
-                && held.secret == entry.secret
+    let (held, pen) = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
+    let same = match held {
+        Some(Record::Static(held)) => {
+            held.secret == entry.secret
                 && held.authtype == entry.authtype
                 && held.expires == entry.expires
                 && held.refresh == entry.refresh
         }
-        Record::Session(_) => false,
-    });
+        _ => false,
+    };
     if same { Ok(()) } else { pen.save_static(&entry) }
 }
 
@@ -135,10 +129,8 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
         let account = service.asked_account(resource);
         let want = Want { place: service.profile.place(), account, path: None };
         for record in world.vault.matching(&want)? {
-            let key = record.key().clone();
-            let pen = world.vault.pen(&key, PATIENCE, &|| ())?;
-            let exactly = Want { account: Some(&key.account), ..want.clone() };
-            let Some(Record::Session(mut session)) = world.vault.peek(&exactly)? else { continue };
+            let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
+            let Some(Record::Session(mut session)) = held else { continue };
             let meant =
                 presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
             if meant && session.tokens.access.is_some() {
@@ -148,8 +140,8 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
         }
     }
     for record in world.vault.matching(&want_static(resource))? {
-        let Record::Static(entry) = record else { continue };
-        let pen = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
+        let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
+        let Some(Record::Static(entry)) = held else { continue };
         if presented.is_none_or(|presented| presented.secret == entry.secret) {
             erased |= pen.remove()?;
         }

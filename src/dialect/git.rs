@@ -1,8 +1,8 @@
 //! git's credential helper protocol (git-credential(1), gitcredentials(7)), which is the native
-//! line protocol too. Rules G1 to G30 of protocol.md.
+//! line protocol too. Rules G1 to G45 of protocol.md.
 
 use std::collections::HashSet;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,10 +14,10 @@ use crate::model::{
     Caller, Credential, Form, Outcome, Presented, Proof, Request, Resource, Scheme, Secret, Verb,
 };
 
-/// Bytes of a line with its line end; git's own limit (rule G4).
+/// Bytes of a line with its line end; git's own limit (rule G37).
 const LINE: usize = 65_535;
-/// Bytes of a request: far above what any caller sends (rule G4).
-const REQUEST: u64 = 1 << 20;
+/// Bytes of a request: far above what any caller sends (rule G38).
+const REQUEST: usize = 1 << 20;
 
 /// What we ask a caller to bring back stands behind this (rule G20).
 const STATE: &str = "valetkey:1:";
@@ -47,17 +47,17 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         // gitcredentials(7): any other operation is ignored silently (rule G2).
         _ => return Ok(Served::default()),
     };
-    let mut bytes = Zeroizing::new(Vec::new());
-    call.input
-        .take(REQUEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| refused("cannot be read").because(error))?;
+    let bytes = receive(call.input).map_err(|error| refused("cannot be read").because(error))?;
     let asked = Asked::read(&bytes)?;
     let outcome = (call.ask)(&asked.request(verb)?);
     match (verb, outcome) {
         (_, Outcome::Failed(error)) => Err(error),
         (Verb::Get, Outcome::Found(credential)) => {
-            call.wire.send(&asked.answer(&credential));
+            let answer = asked.answer(&credential)?;
+            if answer.is_empty() {
+                return Ok(Served::nothing(None));
+            }
+            call.wire.send(&answer);
             Ok(Served::default())
         }
         (Verb::Get, Outcome::NotFound(why)) => Ok(Served::nothing(Some(why))),
@@ -65,6 +65,24 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         // What was not there need not be erased.
         (_, _) => Ok(Served::default()),
     }
+}
+
+/// Everything up to a blank line or the end: git closes the pipe, other callers may keep it open
+/// and wait for the answer (rule G4).
+fn receive(input: &mut dyn Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let mut chunk = Zeroizing::new([0; 4096]);
+    let ended =
+        |bytes: &[u8]| bytes.starts_with(b"\n") || bytes.windows(2).any(|pair| pair == b"\n\n");
+    while bytes.len() <= REQUEST && !ended(&bytes) {
+        match input.read(&mut chunk[..]) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// A request as git writes it.
@@ -90,9 +108,9 @@ impl Asked {
     /// in it is refused as a whole; no error repeats a value.
     ///
     /// # Errors
-    /// `Usage` for what rules G4 to G9 refuse.
+    /// `Usage` for what rules G36 to G44 refuse.
     pub fn read(bytes: &[u8]) -> Result<Self> {
-        if bytes.len() as u64 > REQUEST {
+        if bytes.len() > REQUEST {
             return Err(refused("is longer than 1 MiB"));
         }
         let mut asked = Self::default();
@@ -150,30 +168,31 @@ impl Asked {
         Ok(())
     }
 
-    /// git-credential(1): as if its parts had been given instead, and nothing before them.
+    /// git-credential(1): as if its parts had been given instead, and nothing before them. It is
+    /// split where git splits it (rule G7), and refused where a browser's parser would see another
+    /// host (rule G44).
     fn url(&mut self, text: &str) -> Result<()> {
-        let wrong = |_| refused("has a URL that cannot be understood");
-        let url = url::Url::parse(text).map_err(wrong)?;
-        let Some(host) = url.host_str() else { return Err(refused("has a URL without a host")) };
-        self.protocol = Some(url.scheme().to_owned());
-        self.host = Some(match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        });
-        let decode = |text: &str| {
-            let query = format!("x={}", text.replace('+', "%2B"));
-            let pair = url::form_urlencoded::parse(query.as_bytes()).next();
-            pair.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
+        let wrong = || refused("has a URL that cannot be understood");
+        let (protocol, rest) = text.split_once("://").ok_or_else(wrong)?;
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (user, host) = match authority.split_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
         };
-        self.path = decode(url.path().trim_matches('/'));
-        self.username = decode(url.username());
-        self.password = url.password().and_then(decode).map(Secret::new);
-        let unsafe_text = |text: &Option<String>| {
-            text.as_ref().is_some_and(|text| text.contains(['\n', '\r', '\0']))
-        };
-        if unsafe_text(&self.path) || unsafe_text(&self.username) {
-            return Err(refused("has a URL with a line end in it"));
+        let ambiguous = |letter: char| letter == '\\' || letter.is_whitespace();
+        if host.contains('@') || text.contains(ambiguous) {
+            return Err(wrong());
         }
+        let (user, password) = match user.and_then(|user| user.split_once(':')) {
+            Some((user, password)) => (Some(user), Some(password)),
+            None => (user, None),
+        };
+        let path = Some(path.trim_matches('/')).filter(|path| !path.is_empty());
+        self.protocol = Some(protocol.to_owned());
+        self.host = Some(decode(host)?);
+        self.path = path.map(decode).transpose()?;
+        self.username = user.map(decode).transpose()?;
+        self.password = password.map(decode).transpose()?.map(Secret::new);
         Ok(())
     }
 
@@ -209,8 +228,10 @@ impl Asked {
     }
 
     /// The bytes of a credential for this caller: capabilities first, then what depends on them.
-    #[must_use]
-    pub fn answer(&self, credential: &Credential) -> Zeroizing<Vec<u8>> {
+    ///
+    /// # Errors
+    /// `Failed` for a credential that git would read as something else (rule G45).
+    pub fn answer(&self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>> {
         let Credential { username, secret, form, expires, proof, renewable, refresh } = credential;
         let mut lines = Lines::default();
         let can_encode = self.can("authtype");
@@ -237,7 +258,7 @@ impl Asked {
         }
         // A ready value for another scheme is no password, and has a user name only by chance.
         match form {
-            Form::Encoded(_) if encoded.is_none() => return lines.bytes,
+            Form::Encoded(_) if encoded.is_none() => return lines.finish(),
             Form::Encoded(_) if username.is_empty() => {}
             Form::Encoded(_) => lines.add("username", username),
             Form::Token(_) | Form::Password => {
@@ -263,17 +284,29 @@ impl Asked {
                 lines.add("continue", "1");
             }
         }
-        lines.bytes
+        lines.finish()
     }
 }
 
 #[derive(Default)]
 struct Lines {
     bytes: Zeroizing<Vec<u8>>,
+    /// A value that would be more than its line, whoever put it into the vault or the environment.
+    broken: bool,
 }
 
 impl Lines {
+    fn finish(self) -> Result<Zeroizing<Vec<u8>>> {
+        if self.broken {
+            let what = "the credential holds a line end or a NUL, or is longer than a line";
+            return Err(Error::new(Kind::Failed, what).hint("valetkey status URL shows its source"));
+        }
+        Ok(self.bytes)
+    }
+
     fn add(&mut self, key: &str, value: &str) {
+        let longest = LINE - key.len() - 2;
+        self.broken |= value.len() > longest || value.contains(['\n', '\r', '\0']);
         self.bytes.extend_from_slice(key.as_bytes());
         self.bytes.push(b'=');
         self.bytes.extend_from_slice(value.as_bytes());
@@ -287,6 +320,30 @@ fn push(list: &mut Vec<String>, value: &[u8]) {
         b"" => list.clear(),
         _ => list.push(String::from_utf8_lossy(value).into_owned()),
     }
+}
+
+/// Percent-decodes as git does: an escape that is none stays as it is.
+fn decode(text: &str) -> Result<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digit = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high * 16 + low) as u8);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    let text = String::from_utf8(bytes).map_err(|_| refused("is not UTF-8"))?;
+    if text.contains(['\n', '\r', '\0']) {
+        return Err(refused("has a URL with a line end or a NUL in it"));
+    }
+    Ok(text)
 }
 
 /// What a pre-encoded value holds: our own answers come back in it.

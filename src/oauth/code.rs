@@ -4,6 +4,7 @@
 
 mod listener;
 
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,7 +13,7 @@ use rand::TryRng;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{Attempt, Failure, said};
+use super::{Attempt, Failure, TIMEOUT, said};
 use crate::error::{Error, Kind};
 use crate::model::{Secret, TokenSet};
 use crate::profile::Flow;
@@ -44,6 +45,12 @@ pub(super) fn sign_in(attempt: &Attempt<'_>, flow: Flow) -> Result<TokenSet, Fai
         let what = format!("{} does not take PKCE with S256", attempt.profile.home());
         return Err(Failure::Other(Error::new(Kind::Configuration, what)));
     }
+    // From here on a pasted line is ours, and nobody is sent away who could not come back.
+    let pasted = attempt.oauth.ui.lines();
+    if flow == Flow::Paste && pasted.is_none() {
+        let what = "there is no terminal to paste the code into";
+        return Err(Failure::Other(Error::new(Kind::NotSignedIn, what)));
+    }
     let redirect = &attempt.profile.redirect;
     let listener = match flow {
         Flow::Paste => None,
@@ -58,7 +65,7 @@ pub(super) fn sign_in(attempt: &Attempt<'_>, flow: Flow) -> Result<TokenSet, Fai
     let url = pending.authorization_url()?;
     attempt.caller_is_there()?;
     pending.show(&url, listener.is_some());
-    pending.wait(listener.as_ref())
+    pending.wait(listener.as_ref(), pasted.as_ref())
 }
 
 /// 256 bits as 43 unreserved characters (RFC 7636 section 4.1).
@@ -129,21 +136,20 @@ impl Pending<'_> {
         }
     }
 
-    fn wait(&self, listener: Option<&Listener>) -> Result<TokenSet, Failure> {
+    fn wait(
+        &self,
+        listener: Option<&Listener>,
+        pasted: Option<&Receiver<String>>,
+    ) -> Result<TokenSet, Failure> {
         let Attempt { oauth, options, .. } = self.attempt;
-        let pasted = oauth.ui.lines();
-        if listener.is_none() && pasted.is_none() {
-            let what = "there is no terminal to paste the code into";
-            return Err(Failure::Other(Error::new(Kind::NotSignedIn, what)));
-        }
-        let until = oauth.clock.elapsed() + options.timeout;
+        let until = oauth.clock.elapsed() + options.timeout.unwrap_or(TIMEOUT);
         loop {
             self.attempt.caller_is_there()?;
             let left = until.saturating_sub(oauth.clock.elapsed());
             if left.is_zero() {
                 return Err(Failure::Expired);
             }
-            if let Some(line) = pasted.as_ref().and_then(|lines| lines.try_recv().ok()) {
+            if let Some(line) = pasted.and_then(|lines| lines.try_recv().ok()) {
                 match self.paste(&line) {
                     None => continue,
                     Some(result) => return result,
@@ -193,8 +199,10 @@ impl Pending<'_> {
     fn paste(&self, line: &str) -> Option<Result<TokenSet, Failure>> {
         let ui = self.attempt.oauth.ui;
         let line = line.trim();
-        let code = if let Ok(url) = Url::parse(line) {
-            let redirected = Redirected::parse(url.query().unwrap_or_default());
+        // Some browsers hide the scheme, so what makes an address is its query.
+        let query = line.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query));
+        let code = if let Some(query) = query {
+            let redirected = Redirected::parse(query);
             match redirected.as_ref().map(|redirected| self.check(redirected)) {
                 Some(Ok(Ok(code))) => code,
                 Some(Ok(Err(failure))) => return Some(Err(failure)),
@@ -207,15 +215,18 @@ impl Pending<'_> {
                     return None;
                 }
             }
-        } else if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic()) {
-            line.to_owned()
-        } else {
+        } else if line.is_empty() {
             return None;
+        } else if line.contains("://") || !line.bytes().all(|byte| byte.is_ascii_graphic()) {
+            ui.say("that is neither the address nor the code");
+            return None;
+        } else {
+            line.to_owned()
         };
         match self.exchange(&code) {
             // A slip of the hand is no reason to begin again.
-            Err(Failure::Other(_)) => {
-                ui.say("the server does not accept that code; paste the whole address");
+            Err(Failure::Other(error)) if error.kind == Kind::Rejected => {
+                ui.say(&format!("{}; paste the whole address", error.what));
                 None
             }
             result => Some(result),

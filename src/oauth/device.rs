@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Attempt, Count, Failure, parse_answer, qr, read_token};
+use super::{Attempt, Failure, TokenAnswer, parse_answer, qr, read_token, seconds};
 use crate::error::{Error, Kind};
 use crate::model::TokenSet;
 use crate::profile::{is_loopback, is_safe};
@@ -16,16 +16,23 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// Section 3.2: without an interval, five seconds.
 const INTERVAL: i64 = 5;
 
+/// Longest address that is shown, in bytes.
+const ADDRESS: usize = 2_000;
+
+/// The answer of section 3.2. Some servers say `verification_url`, as an early draft did, some
+/// say both.
 #[derive(Deserialize)]
 struct Authorization {
     device_code: String,
     user_code: String,
-    #[serde(alias = "verification_url")]
-    verification_uri: String,
-    #[serde(alias = "verification_url_complete")]
+    verification_uri: Option<String>,
+    verification_url: Option<String>,
     verification_uri_complete: Option<String>,
-    expires_in: Option<Count>,
-    interval: Option<Count>,
+    verification_url_complete: Option<String>,
+    #[serde(default, deserialize_with = "seconds")]
+    expires_in: Option<i64>,
+    #[serde(default, deserialize_with = "seconds")]
+    interval: Option<i64>,
 }
 
 pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
@@ -39,23 +46,22 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
     form.extend(oauth.common(profile));
     attempt.caller_is_there()?;
     let answer = oauth.http.post(endpoint, &form)?;
-    let Ok(authorization) = serde_json::from_slice::<Authorization>(&answer.body) else {
+    let Some(authorization) = parse_answer::<Authorization>(&answer) else {
         // Whatever it is, it is worded like a token endpoint's refusal.
         return match read_token(&answer, 0) {
             Err(failure) => Err(failure),
             Ok(_) => Err(unusable(attempt, "what nobody asked for")),
         };
     };
-    let seconds = |count: Option<Count>, otherwise, low, high| {
-        count.map_or(otherwise, |Count(seconds)| seconds).clamp(low, high).unsigned_abs()
-    };
-    let lifetime = seconds(authorization.expires_in, 600, 30, 1_800);
-    let lifetime = options.timeout.min(Duration::from_secs(lifetime));
+    let expires_in = authorization.expires_in.unwrap_or(600).clamp(30, 1_800);
+    let lifetime = Duration::from_secs(expires_in.unsigned_abs());
+    let lifetime = options.timeout.map_or(lifetime, |timeout| timeout.min(lifetime));
     let link = show(attempt, &authorization, lifetime)?;
     if options.open_browser && oauth.ui.can_open_browser() && !oauth.ui.open(&link) {
         oauth.ui.say("no browser could be opened here: open the address on any device");
     }
-    let pace = Pace::new(seconds(authorization.interval, INTERVAL, 1, 60));
+    let interval = authorization.interval.unwrap_or(INTERVAL).clamp(1, 60);
+    let pace = Pace::new(interval.unsigned_abs());
     poll(attempt, &authorization.device_code, pace, lifetime)
 }
 
@@ -66,18 +72,22 @@ fn show(
     lifetime: Duration,
 ) -> Result<Url, Failure> {
     let ui = attempt.oauth.ui;
-    let usable = |text: &str| {
-        let url = Url::parse(text).ok()?;
+    let usable = |text: &String| {
+        let url = Url::parse(text).ok().filter(|url| url.as_str().len() <= ADDRESS)?;
         // The parsed form is shown: the raw string can hide escape bytes, or another host behind
         // a user name.
         let here = attempt.server.token().is_ok_and(|token| is_loopback(&token));
         let safe = is_safe(&url) && (here || !is_loopback(&url));
         (safe && url.username().is_empty() && url.password().is_none()).then_some(url)
     };
-    let Some(plain) = usable(&authorization.verification_uri) else {
+    let Authorization { verification_uri, verification_url, .. } = authorization;
+    let Some(plain) = verification_uri.as_ref().or(verification_url.as_ref()).and_then(usable)
+    else {
         return Err(unusable(attempt, "an address that is not safe to open"));
     };
-    let complete = authorization.verification_uri_complete.as_deref().and_then(usable);
+    let Authorization { verification_uri_complete, verification_url_complete, .. } = authorization;
+    let complete = verification_uri_complete.as_ref().or(verification_url_complete.as_ref());
+    let complete = complete.and_then(usable);
     // One line, and short enough for a person: anything else is no code.
     let code = crate::ui::sanitize(&authorization.user_code).replace('\n', " ");
     if code.is_empty() || code.len() > 64 {
@@ -93,10 +103,18 @@ fn show(
             ui.say(&picture);
         }
     }
-    let minutes = lifetime.as_secs().div_ceil(60);
-    ui.say(&format!(
-        "only do so if you started this sign-in yourself; the code is good for {minutes} minutes"
-    ));
+    let issuer = attempt.profile.issuer.clone().or_else(|| attempt.server.token().ok());
+    let strange = |url: &&Url| issuer.as_ref().is_some_and(|issuer| issuer.host() != url.host());
+    if let Some(stranger) = [Some(&plain), complete.as_ref()].into_iter().flatten().find(strange) {
+        let host = |url: &Url| url.host_str().unwrap_or_default().to_owned();
+        let issuer = issuer.as_ref().map(host).unwrap_or_default();
+        ui.say(&format!("mind that {} is not {issuer}, which issues the tokens", host(stranger)));
+    }
+    let life = match lifetime.as_secs() {
+        seconds @ ..120 => format!("{seconds} seconds"),
+        seconds => format!("{} minutes", seconds / 60),
+    };
+    ui.say(&format!("only do so if you started this sign-in yourself; there are {life} to do it"));
     Ok(complete.unwrap_or(plain))
 }
 
@@ -156,31 +174,39 @@ fn poll(
     // Both clocks: one may run fast, the other be set.
     let (until, until_wall) = (clock.elapsed() + lifetime, clock.now() + lifetime.as_secs());
     let form = [("grant_type", GRANT), ("device_code", device_code)];
+    let mut trouble = None;
     loop {
         wait(attempt, pace.pause(), until)?;
         if clock.elapsed() >= until || clock.now() >= until_wall {
-            return Err(Failure::Expired);
+            // The person may have answered, and nobody could tell us.
+            return Err(trouble.map_or(Failure::Expired, Failure::Transient));
         }
         let answer = match attempt.token(&form) {
             Ok(answer) => answer,
             Err(Failure::Transient(error)) => {
                 attempt.oauth.ui.log(|| format!("poll: {}", error.what));
                 pace.back_off();
+                trouble = Some(error);
                 continue;
             }
             Err(failure) => return Err(failure),
         };
-        let parsed = parse_answer(&answer).unwrap_or_default();
-        let interval = parsed.interval.map(|Count(seconds)| seconds.clamp(1, 60).unsigned_abs());
+        trouble = None;
+        let parsed: TokenAnswer = parse_answer(&answer).unwrap_or_default();
+        let interval = parsed.interval.map(|seconds| seconds.clamp(1, 60).unsigned_abs());
+        let slowed = pace.slowed;
         let step = pace.judge(parsed.error.as_deref(), interval);
         attempt.oauth.ui.log(|| format!("poll: {} {:?}", answer.status, parsed.error));
-        if pace.slowed == 2 && step == Step::Again {
+        if slowed == 1 && pace.slowed == 2 {
             attempt.oauth.ui.log(|| "asked to slow down twice: this clock may run fast".into());
         }
         match (step, attempt.issued(&answer)) {
             (Step::Again, _) => {}
             // A server that fails has not decided.
-            (Step::Over, Err(Failure::Transient(_))) => pace.back_off(),
+            (Step::Over, Err(Failure::Transient(error))) => {
+                pace.back_off();
+                trouble = Some(error);
+            }
             // RFC 8628 has no other word for a code that ran out at some servers.
             (Step::Over, Err(Failure::GrantDead)) => return Err(Failure::Expired),
             (Step::Over, result) => return result,

@@ -6,11 +6,13 @@ use std::cell::OnceCell;
 use std::io::Read;
 use std::time::Duration;
 
+use reqwest::Certificate;
 use reqwest::blocking::{Client, RequestBuilder};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use url::Url;
 
 use super::Failure;
+use crate::environment::Environment;
 use crate::error::{Error, Kind};
 use crate::model::Secret;
 use crate::profile::{is_loopback, is_safe};
@@ -22,8 +24,8 @@ const LIMIT: u64 = 1 << 20;
 
 /// The clients are built when first used: reading the system's certificates takes longer than a
 /// cached `get` as a whole.
-#[derive(Default)]
-pub(super) struct Http {
+pub(super) struct Http<'a> {
+    environment: &'a Environment,
     outside: OnceCell<Client>,
     /// A proxy has no business between two programs of one machine.
     this_machine: OnceCell<Client>,
@@ -56,7 +58,11 @@ impl Answer {
     }
 }
 
-impl Http {
+impl<'a> Http<'a> {
+    pub(super) fn new(environment: &'a Environment) -> Self {
+        Self { environment, outside: OnceCell::new(), this_machine: OnceCell::new() }
+    }
+
     /// Posts a form and reads the answer.
     ///
     /// # Errors
@@ -86,8 +92,33 @@ impl Http {
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let client = build(is_loopback(url))?;
+        let client = self.build(is_loopback(url)).map_err(|error| {
+            let what = "the TLS client cannot be set up";
+            let error = Error::new(Kind::Configuration, what).because(error);
+            Failure::Other(error.hint("check SSL_CERT_FILE and the system's certificates"))
+        })?;
         Ok(cell.get_or_init(|| client))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the room that connects out")]
+    fn build(
+        &self,
+        this_machine: bool,
+    ) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+        // A second installation fails and changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(concat!("valetkey/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT);
+        if this_machine {
+            builder = builder.no_proxy();
+        }
+        // Only some systems' verifiers read the variable.
+        if let Some(path) = self.environment.get("SSL_CERT_FILE") {
+            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&std::fs::read(path)?)?);
+        }
+        Ok(builder.build()?)
     }
 }
 
@@ -97,24 +128,6 @@ fn host(url: &Url) -> String {
         (Some(host), None) => host.to_owned(),
         (None, _) => url.to_string(),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the room that connects out")]
-fn build(this_machine: bool) -> Result<Client, Failure> {
-    // A second installation fails and changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(concat!("valetkey/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT)
-        .timeout(WHOLE);
-    if this_machine {
-        builder = builder.no_proxy();
-    }
-    builder.build().map_err(|error| {
-        let what = "the TLS client cannot be set up";
-        Failure::Other(Error::new(Kind::Failed, what).because(error))
-    })
 }
 
 fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
@@ -130,6 +143,9 @@ fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
     let response = request
         // GitHub answers in a form otherwise.
         .header(ACCEPT, "application/json")
+        // On the request it bounds the whole exchange; on the client it would bound each read of
+        // the body anew.
+        .timeout(WHOLE)
         .send()
         .map_err(|error| lost(error.without_url().into()))?;
     let status = response.status().as_u16();

@@ -2,10 +2,10 @@
 //! a day so that a renewal costs one request. A document counts only for the issuer that it names.
 
 use serde::Deserialize;
-use url::Url;
+use url::{Host, Url};
 
-use super::Failure;
 use super::http::Http;
+use super::{Failure, cut};
 use crate::clock::Clock;
 use crate::disk;
 use crate::environment::Environment;
@@ -15,7 +15,9 @@ use crate::profile::{Profile, is_loopback, is_safe};
 use crate::ui::Ui;
 
 /// Seconds for which a document is believed.
-const LIFETIME: u64 = 24 * 60 * 60;
+pub(super) const LIFETIME: u64 = 24 * 60 * 60;
+/// No document that was kept is young enough.
+pub(super) const ASK_ANEW: u64 = 0;
 
 /// An authorization server as far as a profile needs it.
 #[derive(Debug, Default)]
@@ -71,7 +73,8 @@ impl Server {
 /// The profile's own endpoints, completed by what its issuer publishes.
 pub(super) fn find(
     profile: &Profile,
-    http: &Http,
+    age: u64,
+    http: &Http<'_>,
     environment: &Environment,
     clock: &dyn Clock,
     ui: &Ui<'_>,
@@ -79,7 +82,7 @@ pub(super) fn find(
     let own = &profile.endpoints;
     let published = match &profile.issuer {
         None => Server::default(),
-        Some(issuer) => published(issuer, http, environment, clock, ui)?,
+        Some(issuer) => published(issuer, age, http, environment, clock, ui)?,
     };
     Ok(Server {
         authorization: own.authorization.clone().or(published.authorization),
@@ -93,7 +96,8 @@ pub(super) fn find(
 
 fn published(
     issuer: &Url,
-    http: &Http,
+    age: u64,
+    http: &Http<'_>,
     environment: &Environment,
     clock: &dyn Clock,
     ui: &Ui<'_>,
@@ -106,7 +110,7 @@ fn published(
         .and_then(|content| serde_json::from_slice::<Cached>(&content).ok())
         .filter(|cached| {
             let now = clock.now();
-            cached.fetched <= now && now - cached.fetched < LIFETIME
+            cached.fetched <= now && now - cached.fetched < age
         });
     if let Some(cached) = cached
         && let Ok(server) = read(&cached.document, issuer)
@@ -142,18 +146,14 @@ fn locations(issuer: &Url) -> Vec<Url> {
     locations
 }
 
-fn fetch(issuer: &Url, http: &Http, ui: &Ui<'_>) -> Result<serde_json::Value, Failure> {
+fn fetch(issuer: &Url, http: &Http<'_>, ui: &Ui<'_>) -> Result<serde_json::Value, Failure> {
     for location in locations(issuer) {
         let answer = http.get(&location, None)?;
         ui.log(|| format!("discover at {location}: {}", answer.status));
-        match answer.status {
-            200 => {
-                return serde_json::from_slice(&answer.body).map_err(|_| {
-                    let what = format!("{location} is no metadata document");
-                    Failure::Other(Error::new(Kind::Failed, what))
-                });
-            }
-            500.. | 429 => return Err(answer.transient()),
+        match (answer.status, serde_json::from_slice(&answer.body)) {
+            (200, Ok(document)) => return Ok(document),
+            (500.. | 429, _) => return Err(answer.transient()),
+            // A site that answers every path with its front page has no document there either.
             _ => {}
         }
     }
@@ -165,7 +165,11 @@ fn fetch(issuer: &Url, http: &Http, ui: &Ui<'_>) -> Result<serde_json::Value, Fa
 }
 
 fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
-    let unusable = |what: String| Failure::Other(Error::new(Kind::Rejected, what));
+    // Nobody was asked yet, so this is no refusal, and is tried again at once.
+    let unusable = |what: String| {
+        let error = Error::new(Kind::Configuration, what);
+        Failure::Other(error.hint("check issuer in config.toml"))
+    };
     let document = Document::deserialize(document)
         .map_err(|_| unusable(format!("the metadata of {issuer} cannot be understood")))?;
     // Section 3.3: the document must name the very issuer that was asked for. A root's slash is
@@ -174,7 +178,7 @@ fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
     let same = document.issuer == asked
         || (issuer.path() == "/" && document.issuer == asked.trim_end_matches('/'));
     if !same {
-        let what = format!("the metadata of {issuer} is that of {}", document.issuer);
+        let what = format!("the metadata of {issuer} is that of {}", cut(&document.issuer));
         return Err(unusable(what));
     }
     let all = [
@@ -185,8 +189,8 @@ fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
         &document.userinfo_endpoint,
     ];
     for endpoint in all.into_iter().flatten() {
-        let onto_this_machine = is_loopback(endpoint) && !is_loopback(issuer);
-        if !is_safe(endpoint) || onto_this_machine {
+        if !is_safe(endpoint) || leads_inside(endpoint, issuer) || has_user(endpoint) {
+            let endpoint = cut(endpoint.as_str());
             return Err(unusable(format!("the metadata of {issuer} names {endpoint}")));
         }
     }
@@ -200,6 +204,18 @@ fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
         promises_issuer: document.authorization_response_iss_parameter_supported,
         challenge_methods: document.code_challenge_methods_supported,
     })
+}
+
+/// Whether a server that has a name sends us to a bare address, or to this machine: nobody honest
+/// does, and behind such an address may stand what only we can reach.
+fn leads_inside(endpoint: &Url, issuer: &Url) -> bool {
+    let named = matches!(issuer.host(), Some(Host::Domain(_)));
+    let bare = !matches!(endpoint.host(), Some(Host::Domain(_)));
+    !is_loopback(issuer) && (is_loopback(endpoint) || (named && bare))
+}
+
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 #[cfg(test)]
@@ -238,7 +254,17 @@ mod tests {
         for issuer in ["https://b.example", "https://A.example", "https://a.example:443", ""] {
             assert!(!check(serde_json::json!({ "issuer": issuer })), "{issuer}");
         }
-        for endpoint in ["http://a.example/token", "http://127.0.0.1/token", "ftp://a.example"] {
+        for endpoint in [
+            "http://a.example/token",
+            "http://127.0.0.1/token",
+            "https://localhost/token",
+            "https://10.0.0.1/token",
+            "https://169.254.169.254/token",
+            "https://[fd00::1]/token",
+            "https://[::ffff:10.0.0.1]/token",
+            "https://a.example@b.example/token",
+            "ftp://a.example",
+        ] {
             let document =
                 serde_json::json!({"issuer": "https://a.example", "token_endpoint": endpoint});
             assert!(!check(document), "{endpoint}");

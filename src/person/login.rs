@@ -7,7 +7,7 @@ use crate::broker::{self, World};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Record, Session};
-use crate::oauth::{Failure, Options};
+use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Profile};
 use crate::vault::{Setbacks, Want};
 
@@ -21,22 +21,20 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
     }
     let account = account.as_deref().or_else(|| service.asked_account(&resource));
     let want = Want { place: profile.place(), account, path: None };
-    let mut options = Options {
+    let options = Options {
         flow: match flow {
             Flow::Auto => world.profiles.flow.unwrap_or_default(),
             flow => *flow,
         },
         open_browser: !no_browser,
         port: *port,
+        timeout: timeout.map(Duration::from_secs),
         scopes: scopes.clone(),
         account: account.map(str::to_owned),
-        ..Options::default()
     };
-    if let Some(seconds) = timeout {
-        options.timeout = Duration::from_secs(*seconds);
-    }
     let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
-    let (held, pen) = world.vault.enter(&want, options.timeout, &waiting)?;
+    let (held, pen) =
+        world.vault.enter(&want, options.timeout.unwrap_or(oauth::TIMEOUT), &waiting)?;
     if let Some(Record::Session(mut session)) = held.filter(|_| !force)
         && session.authority == profile.authority()
     {
@@ -66,7 +64,7 @@ fn confirm(how: &str, session: &Session, profile: &Profile, world: &World<'_>) -
         "" => String::new(),
         account => format!(" as {account}"),
     };
-    let store = world.vault.store_name()?;
+    let store = world.vault.kept_in(&session.key)?;
     world.ui.say(&format!("{how} to {}{who}; kept in {store}", profile.home()));
     Ok(())
 }

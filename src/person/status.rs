@@ -177,7 +177,7 @@ fn described(record: &Record, world: &World<'_>) -> String {
 fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} seconds"),
-        120..7_200 => format!("{} minutes", seconds / 60),
+        120..7_200 => format!("{} minutes", (seconds + 30) / 60),
         7_200..172_800 => format!("{} hours", seconds / 3_600),
         _ => format!("{} days", seconds / 86_400),
     }

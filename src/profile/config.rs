@@ -1,6 +1,8 @@
 //! The user's configuration file: read whole, checked whole. A file that others could have
 //! written is not believed, and neither is any file of the current directory.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -15,7 +17,7 @@ use crate::model::{Resource, Scheme, Secret, StoreChoice, TokenKind};
 const REFRESH_MARGIN: u64 = 60;
 
 #[derive(Deserialize)]
-struct File {
+struct Written {
     store: Option<String>,
     flow: Option<Flow>,
     #[serde(default)]
@@ -101,7 +103,7 @@ const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
 const ACCOUNT_KEYS: &[&str] = &["url", "id"];
 
 pub(super) fn load(environment: &Environment) -> Result<Profiles> {
-    let path = match environment.get("VALETKEY_CONFIG") {
+    let path: std::path::PathBuf = match environment.get("VALETKEY_CONFIG") {
         Some(path) => path.into(),
         None => match environment.config_directory() {
             Ok(directory) => directory.join("config.toml"),
@@ -109,25 +111,26 @@ pub(super) fn load(environment: &Environment) -> Result<Profiles> {
             Err(_) => return parse("", environment),
         },
     };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return parse("", environment);
+    let cannot = |error| wrong(format!("cannot read {}", path.display())).because(error);
+    let mut text = String::new();
+    match File::open(&path) {
+        Ok(mut file) => {
+            trust(&file, &path)?;
+            file.read_to_string(&mut text).map_err(cannot)?;
         }
-        Err(error) => {
-            return Err(wrong(format!("cannot read {}", path.display())).because(error));
-        }
-    };
-    trust(&path)?;
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(cannot(error)),
+    }
     parse(&text, environment)
         .map_err(|error| Error { what: format!("{}: {}", path.display(), error.what), ..error })
 }
 
 /// Whoever can write this file decides where tokens go.
 #[cfg(unix)]
-fn trust(path: &Path) -> Result<()> {
+fn trust(file: &File, path: &Path) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
-    let file = std::fs::metadata(path)
+    let file = file
+        .metadata()
         .map_err(|error| wrong(format!("cannot read {}", path.display())).because(error))?;
     let owner_is_trusted = file.uid() == rustix::process::geteuid().as_raw() || file.uid() == 0;
     if file.mode() & 0o022 != 0 || !owner_is_trusted {
@@ -138,7 +141,7 @@ fn trust(path: &Path) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn trust(_: &Path) -> Result<()> {
+fn trust(_: &File, _: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -148,7 +151,7 @@ pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
         wrong(format!("line {line}: {}", error.message()))
     })?;
     known_keys(&table)?;
-    let file: File = table
+    let file: Written = table
         .try_into()
         .map_err(|error: toml::de::Error| wrong(error.message().trim().replace('\n', ", ")))?;
     let store = match environment.get("VALETKEY_STORE").map(str::to_owned).or(file.store) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Store, Trouble, record};
+use super::record;
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Place, Record};
@@ -16,14 +16,40 @@ impl Files {
         Self { directory }
     }
 
+    /// Every record of a place.
+    pub(super) fn read(&self, place: &Place) -> Result<Vec<Record>> {
+        read_directory(&self.directory.join(place.digest()))
+    }
+
+    pub(super) fn all(&self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for directory in entries(&self.directory)? {
+            records.extend(read_directory(&directory)?);
+        }
+        Ok(records)
+    }
+
+    /// Whether something, readable or not, stands in the place of this key's record.
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        self.path(key).symlink_metadata().is_ok()
+    }
+
+    pub(super) fn write(&self, record: &Record) -> Result<()> {
+        let content = record::write(record);
+        disk::make_private_directory(&self.directory)?;
+        disk::replace(&self.path(record.key()), &content)
+    }
+
+    /// `false` where there was nothing.
+    pub(super) fn remove(&self, key: &Key) -> Result<bool> {
+        disk::remove(&self.path(key))
+    }
+
+    /// Removes all that is no record, so also what a writer that died has left.
     pub(super) fn remove_unreadable(&self) -> Result<()> {
         for directory in entries(&self.directory)? {
             for path in entries(&directory)? {
-                let name = path.display().to_string();
-                let readable = disk::read(&path).is_ok_and(|content| {
-                    content.is_some_and(|content| record::read(&content, &name).is_ok())
-                });
-                if !readable {
+                if !is_record(&path) || read_file(&path).is_err() {
                     disk::remove(&path)?;
                 }
             }
@@ -31,23 +57,37 @@ impl Files {
         Ok(())
     }
 
+    /// Whether a `write` of this key could succeed.
+    pub(super) fn probe(&self, key: &Key) -> Result<()> {
+        disk::make_private_directory(&self.directory)?;
+        disk::probe(&self.path(key))
+    }
+
+    /// For a person: where this is.
+    pub(super) fn name(&self) -> String {
+        format!("files in {}", self.directory.display())
+    }
+
     fn path(&self, key: &Key) -> PathBuf {
         self.directory.join(key.place.digest()).join(format!("{}.json", key.digest()))
     }
 }
 
-/// The records of one directory; the file of a writer that died is not one.
+/// The file of a writer that died is not one.
+fn is_record(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
 fn read_directory(directory: &Path) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
-    for path in entries(directory)? {
-        if path.extension().is_some_and(|extension| extension == "json")
-            && let Some(content) = disk::read(&path)?
-        {
-            let content = zeroize::Zeroizing::new(content);
-            records.push(record::read(&content, &path.display().to_string())?);
-        }
-    }
-    Ok(records)
+    let paths = entries(directory)?;
+    let records = paths.iter().filter(|path| is_record(path)).map(|path| read_file(path));
+    records.filter_map(Result::transpose).collect()
+}
+
+/// `None`: it was removed since the directory was read.
+fn read_file(path: &Path) -> Result<Option<Record>> {
+    let Some(content) = disk::read(path)?.map(zeroize::Zeroizing::new) else { return Ok(None) };
+    record::read(&content, &path.display().to_string()).map(Some)
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -62,43 +102,5 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
             .or_else(failed),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => failed(error),
-    }
-}
-
-impl Store for Files {
-    fn read(&self, place: &Place) -> std::result::Result<Vec<Record>, Trouble> {
-        Ok(read_directory(&self.directory.join(place.digest()))?)
-    }
-
-    fn all(&self) -> std::result::Result<Vec<Record>, Trouble> {
-        let mut records = Vec::new();
-        for directory in entries(&self.directory)? {
-            records.extend(read_directory(&directory)?);
-        }
-        Ok(records)
-    }
-
-    fn write(&self, record: &Record) -> std::result::Result<(), Trouble> {
-        let content = record::write(record);
-        disk::make_private_directory(&self.directory)?;
-        Ok(disk::replace(&self.path(record.key()), &content)?)
-    }
-
-    fn remove(&self, key: &Key) -> std::result::Result<bool, Trouble> {
-        let path = self.path(key);
-        let removed = disk::remove(&path)?;
-        if removed && let Some(directory) = path.parent() {
-            // Fails while other accounts are there, which is as well.
-            let _ = std::fs::remove_dir(directory);
-        }
-        Ok(removed)
-    }
-
-    fn probe(&self, key: &Key) -> std::result::Result<(), Trouble> {
-        Ok(disk::probe(&self.path(key))?)
-    }
-
-    fn name(&self) -> String {
-        format!("files in {}", self.directory.display())
     }
 }

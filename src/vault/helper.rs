@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, Trouble, record};
+use super::{Answer, Store, record};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Place, Record};
@@ -71,15 +71,22 @@ impl Program {
         }
     }
 
-    fn record(&self, url: &str) -> Result<Option<Record>> {
-        let Some(output) = self.call("get", url.as_bytes())? else { return Ok(None) };
-        let unreadable = || Error::new(Kind::Storage, format!("{} answers no JSON", self.name));
-        let entry: Entry<'_> = serde_json::from_slice(&output).map_err(|_| unreadable())?;
-        // docker-credential-pass answers an unknown server with nothing in it.
+    /// The secret of an entry that was listed. None in it is no miss: docker-credential-secretservice
+    /// calls a locked keychain empty.
+    fn secret(&self, url: &str) -> Result<zeroize::Zeroizing<String>> {
+        let failed = |what: &str| Error::new(Kind::Storage, format!("{} {what}", self.name));
+        let output = self.call("get", url.as_bytes())?.unwrap_or_else(|| b"{}".to_vec().into());
+        let entry: Entry<'_> =
+            serde_json::from_slice(&output).map_err(|_| failed("answers no JSON"))?;
         if entry.secret.is_empty() {
-            return Ok(None);
+            return Err(failed("lists an entry that it does not give")
+                .hint("see whether what it keeps them in is locked"));
         }
-        record::read(entry.secret.as_bytes(), &self.name).map(Some)
+        Ok(entry.secret)
+    }
+
+    fn record(&self, url: &str) -> Result<Record> {
+        record::read(self.secret(url)?.as_bytes(), &self.name)
     }
 
     fn urls(&self, prefix: &str) -> Result<Vec<String>> {
@@ -104,31 +111,32 @@ fn url(key: &Key) -> String {
 }
 
 impl Store for Program {
-    fn read(&self, place: &Place) -> std::result::Result<Vec<Record>, Trouble> {
+    fn read(&self, place: &Place) -> Answer<Vec<Record>> {
         let urls = self.urls(&place_url(place))?;
-        let records = urls.iter().map(|url| self.record(url)).collect::<Result<Vec<_>>>()?;
-        Ok(records.into_iter().flatten().collect())
+        Ok(urls.iter().map(|url| self.record(url)).collect::<Result<_>>()?)
     }
 
-    fn all(&self) -> std::result::Result<Vec<Record>, Trouble> {
+    fn all(&self) -> Answer<Vec<Record>> {
         let urls = self.urls(ROOT)?;
-        let records = urls.iter().map(|url| self.record(url)).collect::<Result<Vec<_>>>()?;
-        Ok(records.into_iter().flatten().collect())
+        Ok(urls.iter().map(|url| self.record(url)).collect::<Result<_>>()?)
     }
 
-    fn write(&self, record: &Record) -> std::result::Result<(), Trouble> {
+    fn write(&self, record: &Record) -> Answer<()> {
         let content = record::write(record);
         let entry = Entry {
             server_url: url(record.key()).into(),
-            username: format!("valetkey {}", record.key().account).into(),
+            // docker-credential-pass makes a file name of it.
+            username: "valetkey".into(),
             secret: zeroize::Zeroizing::new(String::from_utf8_lossy(&content).into_owned()),
         };
         let input = zeroize::Zeroizing::new(serde_json::to_vec(&entry).unwrap_or_default());
-        self.call("store", &input)?;
-        Ok(())
+        match self.call("store", &input)? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(Kind::Storage, format!("{} store failed", self.name)).into()),
+        }
     }
 
-    fn remove(&self, key: &Key) -> std::result::Result<bool, Trouble> {
+    fn remove(&self, key: &Key) -> Answer<bool> {
         let url = url(key);
         // Some helpers fail to erase what is not there.
         if !self.urls(&url)?.contains(&url) {
@@ -138,7 +146,16 @@ impl Store for Program {
         Ok(true)
     }
 
-    fn probe(&self, _: &Key) -> std::result::Result<(), Trouble> {
+    fn remove_unreadable(&self) -> Answer<()> {
+        for url in self.urls(ROOT)? {
+            if record::read(self.secret(&url)?.as_bytes(), &self.name).is_err() {
+                self.call("erase", url.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn probe(&self, _: &Key) -> Answer<()> {
         // The protocol has no such question; that it just answered a read must do.
         Ok(())
     }

@@ -7,19 +7,19 @@
 use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use dbus_secret_service::{EncryptionType, Error as ServiceError, Item, SecretService};
 use zeroize::Zeroizing;
 
-use super::{Store, Trouble, lock, record};
+use super::{Answer, Store, Trouble, lock, record};
 use crate::clock::System;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Place, Record};
 
-/// Seconds that a call may take.
+/// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Seconds that a person gets to type the keychain's password.
@@ -37,11 +37,18 @@ pub(super) struct Keychain {
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The worker's side.
-struct Connection {
-    service: Option<SecretService>,
-    may_prompt: bool,
-}
+/// The worker's side: the service, and for how many seconds its dialogue may stand open.
+#[derive(Default)]
+struct Connection(Option<(u64, SecretService)>);
+
+type Said<T> = std::result::Result<T, ServiceError>;
+
+/// Something to do with the service. It may be done twice, and knows whether it may wait for the
+/// service's own dialogue.
+trait Work<T>: Fn(&SecretService, bool) -> Said<T> + Send + Sync + 'static {}
+impl<T, F: Fn(&SecretService, bool) -> Said<T> + Send + Sync + 'static> Work<T> for F {}
+
+const SILENT: Trouble = Trouble::Silent("the keychain did not answer");
 
 impl Keychain {
     pub(super) fn new(environment: &Environment) -> Self {
@@ -69,45 +76,49 @@ impl Keychain {
         screen.iter().any(|name| self.environment.get(name).is_some()) && !forbidden
     }
 
-    fn call<T: Send + 'static>(
-        &self,
-        work: impl Fn(&SecretService, bool) -> std::result::Result<T, ServiceError> + Send + 'static,
-    ) -> std::result::Result<T, Trouble> {
+    fn call<T: Send + 'static>(&self, work: impl Work<T>) -> Answer<T> {
         if !self.has_bus() {
-            return Err(Trouble::Unreachable("there is no keychain (no D-Bus session)".to_owned()));
+            return Err(Trouble::Absent("there is no keychain (no D-Bus session)"));
         }
-        let silent = || Trouble::Unreachable("the keychain did not answer".to_owned());
-        if self.hung.get() {
-            return Err(silent());
+        let work = Arc::new(work);
+        // Only who is there and locked gets the time that a person needs.
+        match self.ask(&work, 0)? {
+            Err(error) if is_locked(&error) && self.may_prompt() => self.ask(&work, PROMPT)?,
+            said => said,
         }
-        let may_prompt = self.may_prompt();
-        let worker = self.worker.get_or_init(|| start_worker(may_prompt));
-        let (sender, receiver) = mpsc::channel();
-        let job = Box::new(move |connection: &mut Connection| {
-            let _ = sender.send(connection.attempt(&work));
-        });
-        worker.send(job).map_err(|_| silent())?;
-        let patience = if may_prompt { PATIENCE + Duration::from_secs(PROMPT) } else { PATIENCE };
-        match receiver.recv_timeout(patience) {
-            Ok(answer) => answer.map_err(trouble),
-            Err(_) => {
-                self.hung.set(true);
-                Err(silent())
-            }
-        }
+        .map_err(trouble)
     }
 
-    /// gnome-keyring rewrites its whole file on a write and does not like two at a time.
-    fn write_lock(&self) -> Result<Option<lock::Lock>> {
-        let path = self.environment.state_directory()?.join("locks").join("keychain.lock");
-        lock::take(&path, Duration::from_secs(10), &System::start(), &|| ())
+    fn ask<T: Send + 'static>(&self, work: &Arc<impl Work<T>>, prompt: u64) -> Answer<Said<T>> {
+        if self.hung.get() {
+            return Err(SILENT);
+        }
+        let worker = self.worker.get_or_init(start_worker);
+        let (sender, receiver) = mpsc::channel();
+        let work = Arc::clone(work);
+        let job = move |connection: &mut Connection| {
+            // Whoever asked may have given up.
+            let _ = sender.send(connection.attempt(&*work, prompt));
+        };
+        worker.send(Box::new(job)).map_err(|_| SILENT)?;
+        receiver.recv_timeout(PATIENCE + Duration::from_secs(prompt)).map_err(|_| {
+            self.hung.set(true);
+            SILENT
+        })
+    }
+
+    /// gnome-keyring rewrites its whole file on a write and does not like two at a time. That is
+    /// a courtesy: what is to be written may exist nowhere else, so nobody waits for it in vain.
+    fn write_lock(&self) -> Option<lock::Lock> {
+        let path = self.environment.state_directory().ok()?.join("locks").join("keychain.lock");
+        lock::take(&path, PATIENCE, &System::start(), &|| ()).ok().flatten()
     }
 }
 
-fn start_worker(may_prompt: bool) -> mpsc::Sender<Job> {
+fn start_worker() -> mpsc::Sender<Job> {
     let (sender, jobs) = mpsc::channel::<Job>();
     std::thread::spawn(move || {
-        let mut connection = Connection { service: None, may_prompt };
+        let mut connection = Connection::default();
         for job in jobs {
             job(&mut connection);
         }
@@ -116,37 +127,28 @@ fn start_worker(may_prompt: bool) -> mpsc::Sender<Job> {
 }
 
 impl Connection {
-    /// Runs the work, and once more over a new connection if the daemon was lost on the way:
+    /// Does the work, and once more over a new connection if the daemon was lost on the way:
     /// gnome-keyring 42 can crash under quick clients and is started again by the bus.
-    fn attempt<T>(
-        &mut self,
-        work: &impl Fn(&SecretService, bool) -> std::result::Result<T, ServiceError>,
-    ) -> std::result::Result<T, ServiceError> {
-        let first = self.once(work);
-        match first {
+    fn attempt<T>(&mut self, work: &impl Work<T>, prompt: u64) -> Said<T> {
+        match self.once(work, prompt) {
             Err(error) if lost_daemon(&error) => {
-                self.service = None;
-                self.once(work)
+                self.0 = None;
+                self.once(work, prompt)
             }
-            answer => answer,
+            said => said,
         }
     }
 
-    fn once<T>(
-        &mut self,
-        work: &impl Fn(&SecretService, bool) -> std::result::Result<T, ServiceError>,
-    ) -> std::result::Result<T, ServiceError> {
-        if self.service.is_none() {
-            let seconds = if self.may_prompt { PROMPT } else { 0 };
-            self.service = Some(SecretService::connect_with_max_prompt_timeout(
-                EncryptionType::Plain,
-                seconds,
-            )?);
+    fn once<T>(&mut self, work: &impl Work<T>, prompt: u64) -> Said<T> {
+        if let Some((seconds, service)) = &self.0
+            && *seconds == prompt
+        {
+            return work(service, prompt > 0);
         }
-        match &self.service {
-            Some(service) => work(service, self.may_prompt),
-            None => Err(ServiceError::Unavailable),
-        }
+        let service =
+            SecretService::connect_with_max_prompt_timeout(EncryptionType::Plain, prompt)?;
+        let (_, service) = self.0.insert((prompt, service));
+        work(service, prompt > 0)
     }
 }
 
@@ -168,61 +170,71 @@ fn lost_daemon(error: &ServiceError) -> bool {
     )
 }
 
+fn is_locked(error: &ServiceError) -> bool {
+    matches!(error, ServiceError::Locked | ServiceError::Prompt)
+        || name_of(error) == "org.freedesktop.Secret.Error.IsLocked"
+}
+
 fn trouble(error: ServiceError) -> Trouble {
-    let locked = |what: &str| {
-        Trouble::Failed(
-            Error::new(Kind::Storage, what)
-                .hint("unlock it (log in to the desktop, or gnome-keyring-daemon --unlock)"),
-        )
-    };
+    if is_locked(&error) {
+        let opened = if matches!(error, ServiceError::Prompt) { " and was not opened" } else { "" };
+        let what = format!("the keychain is locked{opened}");
+        let hint = "unlock it (log in to the desktop, or gnome-keyring-daemon --unlock)";
+        return Trouble::Failed(Error::new(Kind::Storage, what).hint(hint));
+    }
     match &error {
-        ServiceError::Locked => locked("the keychain is locked"),
-        ServiceError::Prompt => locked("the keychain is locked and was not opened"),
-        ServiceError::Unavailable => Trouble::Unreachable("there is no keychain".to_owned()),
+        ServiceError::Unavailable => return Trouble::Absent("there is no keychain"),
         ServiceError::NoResult => {
-            Trouble::Unreachable("the keychain has no default collection".to_owned())
+            return Trouble::Absent("the keychain has no default collection");
         }
-        _ => match name_of(&error) {
-            "org.freedesktop.Secret.Error.IsLocked" => locked("the keychain is locked"),
-            "org.freedesktop.DBus.Error.AccessDenied" => Trouble::Failed(
-                Error::new(Kind::Storage, "the keychain denies access").because(error),
-            ),
-            "org.freedesktop.DBus.Error.NoReply" | "org.freedesktop.DBus.Error.TimedOut" => {
-                Trouble::Unreachable("the keychain did not answer".to_owned())
-            }
-            // Everything else that a bus says is about a service that cannot be had.
-            name if name.starts_with("org.freedesktop.DBus.Error.") => {
-                Trouble::Unreachable("the keychain cannot be reached".to_owned())
-            }
-            _ => Trouble::Failed(Error::new(Kind::Storage, "the keychain failed").because(error)),
-        },
+        _ => {}
+    }
+    let name = name_of(&error).strip_prefix("org.freedesktop.DBus.Error.").unwrap_or_default();
+    match name {
+        "NoReply" | "Timeout" | "TimedOut" => SILENT,
+        "ServiceUnknown" | "NameHasNoOwner" | "NoServer" | "FileNotFound" | "NotSupported"
+        | "Disconnected" | "NoNetwork" | "BadAddress" => Trouble::Absent("there is no keychain"),
+        name if name.starts_with("Spawn.") => Trouble::Absent("the keychain cannot be started"),
+        "AccessDenied" | "AuthFailed" => {
+            Trouble::Failed(Error::new(Kind::Storage, "the keychain denies access").because(error))
+        }
+        // Whoever says anything else is there.
+        _ => Trouble::Failed(Error::new(Kind::Storage, "the keychain failed").because(error)),
     }
 }
 
 /// `service` and `username` are what every keychain client searches for; the other two keep us
 /// off everybody else's items, and them off ours.
 fn attributes(key: &Key) -> HashMap<String, String> {
-    let (client, path) = (key.client_id.as_str(), key.path.as_deref().unwrap_or_default());
-    let particular = [key.account.as_str(), client, path];
-    let username = particular.join(" ").trim().to_owned();
     HashMap::from([
         ("service".to_owned(), key.place.text()),
-        ("username".to_owned(), username),
+        ("username".to_owned(), username(key)),
         ("application".to_owned(), APPLICATION.to_owned()),
         ("xdg:schema".to_owned(), SCHEMA.to_owned()),
     ])
+}
+
+/// The account, and what else tells two records of a place apart. No two keys share one.
+fn username(key: &Key) -> String {
+    let account = key.account.replace('%', "%25").replace(' ', "%20");
+    let more = match &key.place {
+        Place::Profile(_) => Some(&key.client_id),
+        Place::Origin(_) => key.path.as_ref(),
+    };
+    more.map_or(account.clone(), |more| format!("{account} {more}"))
 }
 
 fn borrowed(attributes: &HashMap<String, String>) -> HashMap<&str, &str> {
     attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// The items with these attributes, opened. Locked ones are an error, never a miss.
+/// Our items with these attributes, opened. Locked ones are an error, never a miss; and where
+/// nothing is found in a locked collection, it may only be that nothing shows.
 fn search<'a>(
     service: &'a SecretService,
     attributes: &HashMap<String, String>,
     may_prompt: bool,
-) -> std::result::Result<Vec<Item<'a>>, ServiceError> {
+) -> Said<Vec<Item<'a>>> {
     let mut found = service.search_items(borrowed(attributes))?;
     if !found.locked.is_empty() {
         if !may_prompt {
@@ -231,66 +243,77 @@ fn search<'a>(
         service.unlock_all(&found.locked.iter().collect::<Vec<_>>())?;
         found.unlocked.append(&mut found.locked);
     }
+    if found.unlocked.is_empty() && open_collection(service, may_prompt)? {
+        return Ok(service.search_items(borrowed(attributes))?.unlocked);
+    }
     Ok(found.unlocked)
 }
 
-fn records(contents: Vec<Zeroizing<Vec<u8>>>) -> std::result::Result<Vec<Record>, Trouble> {
-    let read = |content: &Zeroizing<Vec<u8>>| record::read(content, "the keychain");
-    Ok(contents.iter().map(read).collect::<Result<_>>()?)
+/// Makes sure that the default collection is open, if there is one. `true`: it was locked before.
+fn open_collection(service: &SecretService, may_prompt: bool) -> Said<bool> {
+    let collection = match service.get_default_collection() {
+        Err(ServiceError::NoResult) => return Ok(false),
+        collection => collection?,
+    };
+    match (collection.is_locked()?, may_prompt) {
+        (false, _) => Ok(false),
+        (true, false) => Err(ServiceError::Locked),
+        (true, true) => collection.unlock().map(|()| true),
+    }
 }
 
-fn contents(
-    service: &SecretService,
-    wanted: &HashMap<String, String>,
-    may_prompt: bool,
-) -> std::result::Result<Vec<Zeroizing<Vec<u8>>>, ServiceError> {
-    let items = search(service, wanted, may_prompt)?;
-    items.iter().map(|item| item.get_secret().map(Zeroizing::new)).collect()
+fn everything() -> HashMap<String, String> {
+    HashMap::from([
+        ("application".to_owned(), APPLICATION.to_owned()),
+        ("xdg:schema".to_owned(), SCHEMA.to_owned()),
+    ])
+}
+
+fn understood(content: &[u8]) -> Result<Record> {
+    record::read(content, "the keychain")
+}
+
+impl Keychain {
+    fn records(&self, wanted: HashMap<String, String>) -> Answer<Vec<Record>> {
+        let contents = self.call(move |service, may_prompt| {
+            let items = search(service, &wanted, may_prompt)?;
+            let contents = items.iter().map(|item| item.get_secret().map(Zeroizing::new));
+            contents.collect::<Said<Vec<_>>>()
+        })?;
+        Ok(contents.iter().map(|content| understood(content)).collect::<Result<_>>()?)
+    }
 }
 
 impl Store for Keychain {
-    fn read(&self, place: &Place) -> std::result::Result<Vec<Record>, Trouble> {
-        let wanted = HashMap::from([
+    fn read(&self, place: &Place) -> Answer<Vec<Record>> {
+        self.records(HashMap::from([
             ("service".to_owned(), place.text()),
             ("application".to_owned(), APPLICATION.to_owned()),
-        ]);
-        records(self.call(move |service, may_prompt| contents(service, &wanted, may_prompt))?)
+        ]))
     }
 
-    fn all(&self) -> std::result::Result<Vec<Record>, Trouble> {
-        let wanted = HashMap::from([
-            ("application".to_owned(), APPLICATION.to_owned()),
-            ("xdg:schema".to_owned(), SCHEMA.to_owned()),
-        ]);
-        records(self.call(move |service, may_prompt| contents(service, &wanted, may_prompt))?)
+    fn all(&self) -> Answer<Vec<Record>> {
+        self.records(everything())
     }
 
-    fn write(&self, record: &Record) -> std::result::Result<(), Trouble> {
-        let _lock = self.write_lock()?;
+    fn write(&self, record: &Record) -> Answer<()> {
+        let _lock = self.write_lock();
         let content = record::write(record);
         let attributes = attributes(record.key());
         let label = record.key().text();
         self.call(move |service, may_prompt| {
             match search(service, &attributes, may_prompt)?.first() {
                 Some(item) => item.set_secret(&content, "text/plain"),
-                None => {
-                    let collection = service.get_default_collection()?;
-                    if collection.is_locked()? {
-                        if !may_prompt {
-                            return Err(ServiceError::Locked);
-                        }
-                        collection.unlock()?;
-                    }
-                    collection
-                        .create_item(&label, borrowed(&attributes), &content, true, "text/plain")
-                        .map(drop)
-                }
+                None => service
+                    .get_default_collection()?
+                    .create_item(&label, borrowed(&attributes), &content, true, "text/plain")
+                    .map(drop),
             }
         })
     }
 
-    fn remove(&self, key: &Key) -> std::result::Result<bool, Trouble> {
-        let _lock = self.write_lock()?;
+    fn remove(&self, key: &Key) -> Answer<bool> {
+        let _lock = self.write_lock();
         let attributes = attributes(key);
         self.call(move |service, may_prompt| {
             let items = search(service, &attributes, may_prompt)?;
@@ -299,13 +322,24 @@ impl Store for Keychain {
         })
     }
 
-    fn probe(&self, key: &Key) -> std::result::Result<(), Trouble> {
+    fn remove_unreadable(&self) -> Answer<()> {
+        let _lock = self.write_lock();
+        self.call(move |service, may_prompt| {
+            for item in search(service, &everything(), may_prompt)? {
+                let content = Zeroizing::new(item.get_secret()?);
+                if understood(&content).is_err() {
+                    item.delete()?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn probe(&self, key: &Key) -> Answer<()> {
         let attributes = attributes(key);
         self.call(move |service, may_prompt| {
-            if search(service, &attributes, may_prompt)?.is_empty()
-                && service.get_default_collection()?.is_locked()?
-            {
-                return Err(ServiceError::Locked);
+            if search(service, &attributes, may_prompt)?.is_empty() {
+                service.get_default_collection()?;
             }
             Ok(())
         })

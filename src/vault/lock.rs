@@ -33,9 +33,7 @@ pub(super) fn take(
                 return Ok(Some(Lock { _file: file }));
             }
             Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
-                return Ok(None);
-            }
+            Err(TryLockError::Error(error)) if has_no_locks(&error) => return Ok(None),
             Err(TryLockError::Error(error)) => {
                 let what = format!("cannot lock {}", path.display());
                 return Err(Error::new(Kind::Storage, what).because(error));
@@ -57,6 +55,15 @@ pub(super) fn take(
         clock.sleep(pause.min(until.saturating_sub(clock.elapsed())));
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// NFS without a lock daemon says it in its own way.
+fn has_no_locks(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(rustix::io::Errno::NOLCK.raw_os_error()) {
+        return true;
+    }
+    error.kind() == ErrorKind::Unsupported
 }
 
 /// The holder's number, for the message of those who wait in vain. It may fail: nobody relies on it.

@@ -13,6 +13,7 @@
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
 //! | [`client`] | HTTP/1.1 by hand, down to arbitrary bytes |
 //! | [`listener`] | a free port and a thread for every connection |
+//! | [`tls`] | a certificate authority, HTTPS before a plain server, a proxy |
 //! | [`wire`] | what a request and an answer look like as bytes |
 //! | [`watched`] | a value and the wish to be told when it changes |
 #![allow(
@@ -30,6 +31,7 @@ pub mod git_host;
 pub mod listener;
 pub mod sandbox;
 pub mod server;
+pub mod tls;
 pub mod watched;
 pub mod wire;
 

@@ -3,10 +3,33 @@
 #![allow(unreachable_pub, reason = "a test binary has no public face")]
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
+mod asked;
+mod browser_flow;
+mod clockwork;
+mod desktop;
+mod device_pace;
+mod device_screen;
+mod discovery;
+mod docs;
+mod inside;
+mod installed;
+mod issuer;
+mod keychain;
 mod keyring;
+mod kill;
 mod lab;
 mod lab_itself;
+mod listener;
+mod paste;
+mod peers;
+mod planted;
+mod races;
+mod refresh;
+mod revocation;
 mod road;
 mod scene;
+mod standing_clock;
 mod tidy;
+mod transport;
+mod vectors;
 mod verbs;

@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use url::Url;
+use url::{Position, Url};
 
 use crate::clock::{Clock, System};
 use crate::error::{Error, Kind};
@@ -96,12 +96,12 @@ pub(super) fn bind(redirect: &Redirect, port: Option<u16>) -> Result<Listener, E
     let url = address_url(redirect, port);
     let (sender, events) = mpsc::channel();
     let office = Arc::new(Office {
-        // Url drops the port of its scheme; a browser does so too.
-        authority: format!("{}:{port}", redirect.host),
-        path: redirect.path.clone(),
+        // Written as a browser writes it: without the port of the scheme, without dots in the path.
+        authority: url[Position::BeforeHost..Position::AfterPort].to_owned(),
+        path: url.path().to_owned(),
         events: sender,
-        open: Mutex::new(VecDeque::new()),
-        farewell: Mutex::new(None),
+        arriving: Mutex::default(),
+        farewell: Mutex::default(),
     });
     for socket in [Some(socket), more.map(|(socket, _)| socket)].into_iter().flatten() {
         let office = Arc::clone(&office);
@@ -122,7 +122,8 @@ struct Office {
     authority: String,
     path: String,
     events: Sender<Event>,
-    open: Mutex<VecDeque<TcpStream>>,
+    /// Connections whose request is not there yet, by the address of their other end.
+    arriving: Mutex<VecDeque<(SocketAddr, TcpStream)>>,
     /// Told when the page after the redirect has been served.
     farewell: Mutex<Option<Sender<()>>>,
 }
@@ -139,37 +140,44 @@ impl Office {
     fn serve(self: &Arc<Self>, socket: &TcpListener) {
         // It ends with the process; the socket is closed by then at the latest.
         for stream in socket.incoming().flatten() {
-            let Ok(copy) = stream.try_clone() else { continue };
+            let (Ok(copy), Ok(peer)) = (stream.try_clone(), stream.peer_addr()) else { continue };
             {
-                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-                open.push_back(copy);
-                if open.len() > CONNECTIONS
-                    && let Some(oldest) = open.pop_front()
+                let mut arriving = self.arriving();
+                arriving.push_back((peer, copy));
+                if arriving.len() > CONNECTIONS
+                    && let Some((_, oldest)) = arriving.pop_front()
                 {
                     let _ = oldest.shutdown(Shutdown::Both);
                 }
             }
             let office = Arc::clone(self);
             std::thread::spawn(move || {
-                office.receive(stream);
+                let head = read_head(&mut &stream);
+                office.arriving().retain(|(other, _)| *other != peer);
+                if let Some(head) = head {
+                    office.receive(&stream, &head);
+                }
             });
         }
     }
 
-    fn receive(&self, mut stream: TcpStream) {
-        let Some(head) = read_head(&mut stream) else { return };
-        let response = match asked(&head, &self.authority, &self.path) {
+    fn receive(&self, mut stream: &TcpStream, head: &str) {
+        let asked = asked(head, &self.authority, &self.path);
+        let response = match asked {
             Asked::Refused(status) => page(status, REFUSED),
             Asked::Page(welcome) => page("200 OK", if welcome { WELCOME } else { SORRY }),
             Asked::Redirect(query) => {
                 let (verdict, decided) = mpsc::channel();
                 let (farewell, seen) = mpsc::channel();
-                *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(farewell);
                 let event = Event { query: query.to_owned(), verdict, seen };
                 if self.events.send(event).is_err() {
                     return;
                 }
-                match decided.recv_timeout(EXCHANGE) {
+                let decided = decided.recv_timeout(EXCHANGE);
+                if !matches!(decided, Ok(Verdict::Strange)) {
+                    *self.farewell() = Some(farewell);
+                }
+                match decided {
                     Ok(Verdict::Welcome) => see_other("/done"),
                     Ok(Verdict::Sorry) | Err(_) => see_other("/failed"),
                     Ok(Verdict::Strange) => page("400 Bad Request", REFUSED),
@@ -178,17 +186,25 @@ impl Office {
         };
         let written = stream.write_all(response.as_bytes()).and_then(|()| stream.flush());
         let _ = stream.shutdown(Shutdown::Both);
-        if written.is_ok() && matches!(asked(&head, &self.authority, &self.path), Asked::Page(_)) {
-            let farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if written.is_ok() && matches!(asked, Asked::Page(_)) {
+            let farewell = self.farewell().take();
             if let Some(farewell) = farewell {
                 let _ = farewell.send(());
             }
         }
     }
+
+    fn arriving(&self) -> MutexGuard<'_, VecDeque<(SocketAddr, TcpStream)>> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn farewell(&self) -> MutexGuard<'_, Option<Sender<()>>> {
+        self.farewell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The request line and headers, if they come in time and in bounds.
-fn read_head(stream: &mut TcpStream) -> Option<String> {
+fn read_head(stream: &mut &TcpStream) -> Option<String> {
     let clock = System::start();
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
@@ -241,9 +257,9 @@ fn asked<'a>(head: &'a str, authority: &str, path: &str) -> Asked<'a> {
     }
     let (asked_path, query) = target.split_once('?').unwrap_or((target, ""));
     match asked_path {
+        _ if asked_path == path && !query.is_empty() => Asked::Redirect(query),
         "/done" => Asked::Page(true),
         "/failed" => Asked::Page(false),
-        _ if asked_path == path && !query.is_empty() => Asked::Redirect(query),
         _ => Asked::Refused("404 Not Found"),
     }
 }

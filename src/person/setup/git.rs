@@ -69,17 +69,28 @@ fn written(key: &str, helper: &str, present: &[String], replace: bool) -> Vec<Ve
     }
 }
 
-/// The commands that take the helper away, and the empty line before it if it is the only one.
+/// The commands that take the helper away, and the empty line right before it, which `--replace`
+/// wrote.
 fn taken_back(key: &str, helper: &str, present: &[String]) -> Vec<Vec<String>> {
     let Some(position) = present.iter().rposition(|value| value == helper) else {
         return Vec::new();
     };
-    let mut steps = vec![command(&["--fixed-value", "--unset-all", key, helper])];
+    let reset = position.checked_sub(1).filter(|before| present[*before].is_empty());
     let empty = present.iter().filter(|value| value.is_empty()).count();
-    if empty == 1 && position > 0 && present[position - 1].is_empty() {
-        steps.push(command(&["--unset-all", key, "^$"]));
+    match reset {
+        None => vec![command(&["--fixed-value", "--unset-all", key, helper])],
+        Some(_) if empty == 1 => vec![
+            command(&["--fixed-value", "--unset-all", key, helper]),
+            command(&["--unset-all", key, "^$"]),
+        ],
+        // git cannot name one of several equal lines, so all of them are written anew.
+        Some(reset) => {
+            let others = present.iter().enumerate();
+            let others = others.filter(|(at, value)| *at != reset && *value != helper);
+            let again = others.map(|(_, value)| command(&["--add", key, value]));
+            std::iter::once(command(&["--unset-all", key])).chain(again).collect()
+        }
     }
-    steps
 }
 
 fn command(arguments: &[&str]) -> Vec<String> {

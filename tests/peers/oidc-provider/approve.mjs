@@ -6,6 +6,7 @@
 //
 // Prints one line of JSON {final, status, title, text, steps}; exit status 0 if
 // the last page was a success of HTTP.
+import http from 'node:http';
 import { parseArgs } from 'node:util';
 
 const { values: opt, positionals: [url] } = parseArgs({
@@ -24,22 +25,37 @@ if (!url) {
 const jar = new Map(); // by name: one flow never needs two of the same
 const steps = [];
 
+// Not fetch, which calls itself a script of another page (Sec-Fetch-Mode: cors).
 async function request(at, form) {
-  const response = await fetch(at, {
-    method: form ? 'POST' : 'GET',
-    body: form && new URLSearchParams(form),
-    headers: { cookie: [...jar].map(([k, v]) => `${k}=${v}`).join('; '), accept: 'text/html' },
-    redirect: 'manual',
-    signal: AbortSignal.timeout(20_000),
+  const body = form && new URLSearchParams(form).toString();
+  const { response, html } = await new Promise((resolve, reject) => {
+    const sent = http.request(at, {
+      method: form ? 'POST' : 'GET',
+      headers: {
+        cookie: [...jar].map(([k, v]) => `${k}=${v}`).join('; '),
+        accept: 'text/html',
+        'sec-fetch-mode': 'navigate',
+        'sec-fetch-dest': 'document',
+        ...(form && { 'content-type': 'application/x-www-form-urlencoded', 'content-length': Buffer.byteLength(body) }),
+      },
+      signal: AbortSignal.timeout(20_000),
+    }, (response) => {
+      const parts = [];
+      response.on('data', (part) => parts.push(part));
+      response.on('error', reject);
+      response.on('end', () => resolve({ response, html: Buffer.concat(parts).toString() }));
+    });
+    sent.on('error', reject);
+    sent.end(body);
   });
-  for (const line of response.headers.getSetCookie()) {
+  for (const line of response.headers['set-cookie'] ?? []) {
     const [, name, value] = line.match(/^([^=]+)=([^;]*)/);
     if (value) jar.set(name, value);
     else jar.delete(name);
   }
-  const to = response.headers.get('location');
-  if (to && response.status >= 300 && response.status < 400) return request(new URL(to, at).href);
-  return { at, status: response.status, html: await response.text() };
+  const { statusCode: status, headers: { location: to } } = response;
+  if (to && status >= 300 && status < 400) return request(new URL(to, at).href);
+  return { at, status, html };
 }
 
 const attribute = (tag, name) => tag.match(new RegExp(`\\b${name}="([^"]*)"`))?.[1]?.replaceAll('&amp;', '&');

@@ -25,6 +25,8 @@ const { values: opt } = parseArgs({
 const loopbacks = ['127.0.0.1', '[::1]', 'localhost'];
 const redirects = opt.redirect ?? loopbacks.flatMap((h) => [`http://${h}/`, `http://${h}/callback`]);
 
+let accessTtl = Number(opt['access-ttl']);
+
 const { Provider } = await load('oidc-provider/lib/index.js');
 
 // ---- storage: the only reason not to use the built-in one is /lab/ ----------
@@ -89,7 +91,11 @@ async function record(ctx, next) {
   } finally {
     entry.form = hushed(ctx.oidc?.body);
     entry.status = ctx.status;
-    if (ctx.status >= 300 && ctx.status < 400) entry.location = ctx.response.get('location').split('?')[0];
+    if (ctx.status >= 300 && ctx.status < 400) {
+      const to = new URL(ctx.response.get('location'), provider.issuer);
+      [entry.location] = ctx.response.get('location').split('?');
+      entry.parameters = hushed(Object.fromEntries(to.searchParams));
+    }
     const answer = ctx.body;
     if (answer?.error) entry.error = answer.error;
     if (answer?.access_token) {
@@ -115,6 +121,9 @@ async function lab(req, res, provider) {
       return answer(200, true);
     case 'GET /lab/live':
       return answer(200, Boolean(token && (await provider.AccessToken.find(token))));
+    case 'POST /lab/access-ttl': // for the tokens that are issued from now on
+      accessTtl = Number(url.searchParams.get('seconds'));
+      return answer(200, accessTtl);
     case 'POST /lab/revoke-access': {
       const found = token && (await provider.AccessToken.find(token));
       await found?.destroy();
@@ -175,7 +184,7 @@ const provider = new Provider(issuer, {
   ...(opt['no-rotation'] ? { rotateRefreshToken: false } : {}),
   ...(opt['always-refresh'] ? { issueRefreshToken: () => true } : {}),
   ttl: {
-    AccessToken: Number(opt['access-ttl']),
+    AccessToken: () => accessTtl,
     RefreshToken: Number(opt['refresh-ttl']),
     DeviceCode: Number(opt['device-ttl']),
     AuthorizationCode: 60,

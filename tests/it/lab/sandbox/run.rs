@@ -304,6 +304,16 @@ impl Started {
         self.expect("stderr", &self.stderr, text);
     }
 
+    /// Everything on stdout so far.
+    pub fn stdout_text(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// Everything on stderr so far.
+    pub fn stderr_text(&self) -> String {
+        self.stderr.text()
+    }
+
     /// Blocks until the text has appeared on the terminal.
     #[track_caller]
     pub fn terminal_expect(&self, text: &str) {

@@ -1,0 +1,115 @@
+//! Real clients and servers that nobody here wrote. tests/peers/README.md says what each is and
+//! how it is installed; a test whose peer is not on this machine says so and passes, except under
+//! CI, where it fails.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests may look at the machine as the product may not"
+)]
+
+mod approver;
+mod chains;
+mod chromium;
+mod git_lfs;
+mod git_suite;
+mod libgit2;
+mod nobody_is_asked;
+mod oidc_provider;
+mod old_git;
+mod provider;
+mod setup_git;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::lab::Sandbox;
+
+/// A program that a test cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Chromium,
+    GitLfs,
+    GitSuite,
+    Keyring,
+    OidcProvider,
+    OldGit,
+}
+
+impl Peer {
+    /// Its name in tests/peers/install.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Chromium => "chromium",
+            Self::GitLfs => "git-lfs",
+            Self::GitSuite => "git-suite",
+            Self::Keyring => "keyring",
+            Self::OidcProvider => "oidc-provider",
+            Self::OldGit => "old-git",
+        }
+    }
+
+    fn is_here(self) -> bool {
+        let node = |package: &str| {
+            let manifest = format!("node/node_modules/{package}/package.json");
+            on_path("node") && installed().join(manifest).is_file()
+        };
+        match self {
+            Self::Chromium => on_path("chromium") && node("playwright-core"),
+            Self::GitLfs => on_path("git-lfs"),
+            Self::GitSuite => installed().join("git-suite/VERSION").is_file(),
+            Self::Keyring => {
+                ["dbus-daemon", "dbus-send", "gnome-keyring-daemon"].into_iter().all(on_path)
+            }
+            Self::OidcProvider => node("oidc-provider"),
+            Self::OldGit => minor_version(OLD_GIT).is_some_and(|minor| minor < 41),
+        }
+    }
+}
+
+/// Whether all of these peers are here. Whoever gets a `false` has nothing to test.
+#[track_caller]
+fn here(peers: &[Peer]) -> bool {
+    let Some(missing) = peers.iter().find(|peer| !peer.is_here()) else { return true };
+    let words = format!("{0} is missing: run tests/peers/install {0}", missing.name());
+    assert!(std::env::var_os("CI").is_none(), "{words}");
+    // Past the test runner, which shows what a test printed only when it failed.
+    let _ = writeln!(std::io::stderr(), "skipped: {words}");
+    false
+}
+
+/// Before 2.41 git knows neither `wwwauth[]` nor capabilities, and before 2.40 no expiry.
+const OLD_GIT: &str = "/usr/bin/git";
+
+/// The old git is the only one that programs in the sandbox find from now on.
+fn with_old_git(sandbox: &Sandbox) {
+    std::os::unix::fs::symlink(OLD_GIT, sandbox.bin().join("git")).expect("a new link");
+}
+
+fn minor_version(git: &str) -> Option<u32> {
+    let printed = Command::new(git).arg("version").output().ok()?.stdout;
+    let text = String::from_utf8(printed).ok()?;
+    text.strip_prefix("git version 2.")?.split('.').next()?.trim().parse().ok()
+}
+
+/// The sources of the peers.
+fn peer(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(path)
+}
+
+/// Where tests/peers/install put what does not come from Debian.
+fn installed() -> PathBuf {
+    std::env::var_os("VALETKEY_PEERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from)
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+/// Held by a test while it runs programs that each fill a processor for seconds.
+fn heavy() -> MutexGuard<'static, ()> {
+    static HEAVY: Mutex<()> = Mutex::new(());
+    HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+}

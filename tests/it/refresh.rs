@@ -1,0 +1,227 @@
+//! Renewing (RFC 6749 section 6, 9700 section 4.14): rotation, servers that fail, and answers that
+//! nobody may believe.
+
+use serde_json::json;
+
+use crate::lab::{Answer, CLIENT_ID, Options, Refreshing, Scheme, Server, Step};
+use crate::scene::{Scene, value};
+
+/// Signed in, with an access token that is due for renewal at every `get`.
+fn due() -> Scene {
+    let options = Options { expires_in: Some(0), ..Options::default() };
+    let scene = Scene::with(Scheme::Basic, options);
+    scene.sign_in();
+    scene
+}
+
+/// The refresh tokens that were sent, in order.
+fn sent(scene: &Scene) -> Vec<String> {
+    let all = scene.authority.journal().at_path("/token");
+    all.iter().filter_map(|entry| entry.request.field("refresh_token")).collect()
+}
+
+/// T7, check 17, S52, S55, S57: the fields of the request; the successor replaces the token before
+/// the answer is given; nobody is asked.
+#[test]
+fn t7_a_rotated_token_is_replaced_before_the_answer() {
+    let scene = due();
+    for round in 1..=3 {
+        let finished = scene.get().run();
+        let access = value(&finished, "password").expect("a token");
+        assert!(scene.authority.token_is_live(&access));
+        finished.assert_status(0);
+        assert!(finished.stderr.is_empty());
+        let used = sent(&scene);
+        assert_eq!(used.len(), round);
+        let spent = used.last().expect("one was sent");
+        assert_eq!(scene.sandbox.files_with(spent.as_bytes()).len(), 0, "T7: the old one is gone");
+    }
+    assert_eq!(scene.authority.live_grants(), 1);
+    let entry = &scene.authority.journal().at_path("/token")[1];
+    let mut names: Vec<_> = entry.request.form().into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    assert_eq!(names, ["client_id", "grant_type", "refresh_token"]);
+    assert_eq!(entry.request.field("client_id").as_deref(), Some(CLIENT_ID));
+    assert_eq!(entry.request.header("Authorization"), None);
+}
+
+/// T7, check 17: no new refresh token means that the old one stays.
+#[test]
+fn t7_without_a_new_one_the_old_refresh_token_stays() {
+    let options =
+        Options { expires_in: Some(30), refreshing: Refreshing::Keep, ..Options::default() };
+    let scene = Scene::with(Scheme::Basic, options);
+    scene.sign_in();
+    for _ in 0..3 {
+        assert!(value(&scene.get().run(), "password").is_some());
+    }
+    let used = sent(&scene);
+    assert_eq!(used.len(), 3);
+    assert!(used.iter().all(|token| *token == used[0]));
+    scene.authority.next(
+        "/token",
+        vec![Step::json(
+            200,
+            &json!({ "access_token": "a", "refresh_token": "", "expires_in": 1 }),
+        )],
+    );
+    scene.get().run().assert_status(0);
+    scene.get().run().assert_status(0);
+    assert_eq!(sent(&scene).last(), Some(&used[0]), "an empty one is none");
+}
+
+/// Check 5, section 0 point 6, attack 25: a server that is away, overloaded or out of its mind ends
+/// no session; the caller hears that it is temporary, and no window opens.
+#[test]
+fn check_5_trouble_on_the_way_keeps_everything() {
+    let scene = due();
+    let browser = scene.browser(crate::lab::Person::Approves);
+    for (what, step, status) in [
+        ("closed", Step::Close, 5),
+        ("500", Step::status(500), 5),
+        ("503 html", Step::Answer(Answer::html(503, "<html>")), 5),
+        ("429", Step::status(429), 5),
+        ("temporarily_unavailable", Step::error("temporarily_unavailable"), 5),
+        ("endless", Step::Endless, 5),
+        ("cut off", Step::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"acc".to_vec()), 5),
+        ("no HTTP", Step::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), 5),
+        ("403", Step::status(403), 4),
+        ("200 of a portal", Step::Answer(Answer::html(200, "<html>Welcome to the hotel")), 4),
+        ("invalid_client", Step::error("invalid_client"), 78),
+        ("invalid_scope", Step::error("invalid_scope"), 4),
+    ] {
+        scene.authority.next("/token", vec![step]);
+        let finished = scene.get().run();
+        assert_eq!(finished.status, status, "{what}: {finished}");
+        finished.assert_stdout("").assert_stderr_has("error: ");
+    }
+    assert!(value(&scene.get().run(), "password").is_some(), "nothing was lost");
+    assert_eq!(browser.opened().len(), 0);
+}
+
+/// T3: while the server is away, a token that lives a little longer than the margin is good enough.
+#[test]
+fn a_token_that_still_lives_bridges_a_gap() {
+    let scene = due();
+    scene.authority.tune(|options| options.expires_in = Some(30));
+    scene.get().run().assert_status(0);
+    scene.authority.next("/token", vec![Step::Close]);
+    assert!(value(&scene.get().run(), "password").is_some());
+}
+
+/// T10, T11, S56: a definite no ends the session, once; the next step is a sign-in.
+#[test]
+fn t11_a_dead_grant_is_asked_about_once() {
+    for code in ["invalid_grant", "bad_refresh_token"] {
+        let scene = due();
+        // GitHub says it with status 200.
+        let words = json!({ "error": code });
+        scene.authority.next("/token", vec![Step::json(200, &words)]);
+        let hint = format!("hint: valetkey login {}", scene.host.origin());
+        scene.get().run().assert_status(2).assert_stdout("").assert_stderr_has(&hint);
+        scene.get().run().assert_status(2);
+        assert_eq!(sent(&scene).len(), 1, "{code}");
+    }
+}
+
+/// Check 3's neighbour, T10: the answer was lost after the server rotated. The grant is dead at the
+/// next try, and a sign-in mends it in the same command.
+#[test]
+fn t10_a_lost_answer_costs_a_sign_in_and_nothing_else() {
+    let scene = due();
+    scene.authority.next("/token", vec![Step::CloseAfterwards]);
+    scene.get().run().assert_status(5).assert_stdout("");
+    let browser = scene.browser(crate::lab::Person::Approves);
+    assert!(value(&scene.get().run(), "password").is_some());
+    assert_eq!(browser.opened().len(), 1);
+}
+
+/// Attack 6.4-22: no redirect is followed, so neither token nor client leaves.
+#[test]
+fn attack_22_no_redirect_is_followed_and_nothing_leaks() {
+    for status in [301, 302, 303, 307, 308] {
+        let scene = due();
+        let trap = Server::start(|_| {
+            Answer::json(200, &json!({ "access_token": "trap", "token_type": "Bearer" })).into()
+        });
+        let location = format!("{}/token", trap.origin());
+        let answer = Answer::empty(status).with_header("Location", &location);
+        scene.authority.next("/token", vec![Step::Answer(answer)]);
+        scene.get().run().assert_status(4).assert_stdout("");
+        assert_eq!(trap.journal().snapshot().len(), 0, "{status}");
+        assert!(value(&scene.get().run(), "password").is_some(), "the session is kept");
+    }
+}
+
+/// T1, T2, T3, T4, attack 27: what an answer may look like, and what it may not.
+#[test]
+fn t1_t2_t3_answers_in_every_dress() {
+    let form = |body: &str| {
+        Step::Answer(Answer::typed(200, "application/x-www-form-urlencoded; charset=UTF-8", body))
+    };
+    let json = |body: &str| Step::Answer(Answer::typed(200, "application/json", body));
+    for (step, status) in [
+        (json(r#"{"access_token":"marked","token_type":"BEARER","x":{"y":[null]}}"#), 0),
+        (json(r#"{"access_token":"marked","expires_in":"3600","scope":["a","b"]}"#), 0),
+        (json(r#"{"access_token":"marked","expires_in":-1}"#), 0),
+        (json(r#"{"access_token":"marked","expires_in":1e300}"#), 0),
+        (json(r#"{"access_token":"marked","expires_in":null,"refresh_token":null}"#), 0),
+        (form("access_token=marked&token_type=bearer&expires_in=3600"), 0),
+        (json(r#"{"access_token":"marked","access_token":"other"}"#), 4),
+        (form("access_token=marked&access_token=other"), 4),
+        (json(r#"{"access_token":"marked","token_type":"mac"}"#), 4),
+        (json(r#"{"access_token":"marked","token_type":"DPoP"}"#), 4),
+        (json(r#"{"access_token":""}"#), 4),
+        (json(r#"{"access_token":["marked"]}"#), 4),
+        (json(r#"{"access_token":"marked\nhost=evil.example"}"#), 4),
+        (json(r#"{"access_token":"marked\u0000"}"#), 4),
+        (form("access_token=marked%0Ahost%3Devil.example&token_type=bearer"), 4),
+        (json(&format!("{}1{}", "[".repeat(9_000), "]".repeat(9_000))), 4),
+    ] {
+        let scene = due();
+        scene.authority.next("/token", vec![step]);
+        let finished = scene.get().run();
+        finished.assert_status(status);
+        if status == 0 {
+            assert_eq!(value(&finished, "password").as_deref(), Some("marked"), "{finished}");
+        } else {
+            finished.assert_stdout("");
+            assert_eq!(scene.sandbox.files_with(b"marked").len(), 0, "{finished}");
+        }
+    }
+}
+
+/// S79, RFC 8707: audience and resource go with every renewal.
+#[test]
+fn audience_and_resource_go_with_a_renewal() {
+    let scene = due();
+    scene.profile("audience = \"https://a.example\"\nresource = \"https://r.example/x\"");
+    assert!(value(&scene.get().run(), "password").is_some());
+    let entry = scene.authority.journal().at_path("/token").pop().expect("a renewal");
+    assert_eq!(entry.request.field("audience").as_deref(), Some("https://a.example"));
+    assert_eq!(entry.request.field("resource").as_deref(), Some("https://r.example/x"));
+}
+
+/// Attacks 28 and 29: a profile that now names another issuer gets nothing of the old one's.
+#[test]
+fn attack_28_a_refresh_token_goes_to_its_own_issuer_or_nowhere() {
+    let scene = due();
+    let other = crate::lab::Authority::start();
+    scene.sandbox.config(&format!(
+        "[profile.lab]\norigins = [\"{}\"]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n",
+        scene.host.origin(),
+        other.issuer(),
+    ));
+    scene.get().run().assert_status(2).assert_stdout("");
+    assert_eq!((other.asked("/token"), scene.authority.asked_for("refresh_token")), (0, 0));
+}
+
+/// 1.6, S18: a token that is still good costs no request at all.
+#[test]
+fn a_good_token_costs_no_request() {
+    let scene = Scene::new();
+    scene.sign_in();
+    let before = scene.authority.journal().snapshot().len();
+    assert!(value(&scene.get().run(), "password").is_some());
+    assert_eq!(scene.authority.journal().snapshot().len(), before);
+}
