@@ -34,7 +34,7 @@ pub struct World<'a> {
 #[must_use]
 pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
     let outcome = match request.verb {
-        Verb::Get => get(request, world),
+        Verb::Get | Verb::Cached => get(request, world),
         Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
         Verb::Paste => handed::paste(request, world).map(|()| Outcome::Done),
         Verb::Erase => handed::erase(request, world).map(|erased| match erased {
@@ -73,6 +73,10 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     }
     if let Some(credential) = handed::get(request, world)? {
         return found(credential);
+    }
+    if request.verb == Verb::Cached {
+        let what = format!("nothing is ready for {}", profile.home());
+        return Ok(Outcome::NotFound(not_signed_in(&what, &road)));
     }
     renew(&road)
 }

@@ -5,6 +5,7 @@ pub mod cargo;
 pub mod docker;
 pub mod generic;
 pub mod git;
+pub mod keyring;
 pub mod kubectl;
 
 use std::fs::File;
@@ -38,6 +39,10 @@ pub struct Call<'a> {
     pub input: &'a mut dyn Read,
     pub wire: &'a Wire<'a>,
     pub ask: &'a dyn Fn(&Request) -> Outcome,
+    /// Lets the next program of this name on PATH that is not ours have the whole call, with our
+    /// arguments and streams; whoever has read of them must not. It gives the exit status, or
+    /// `None` where there is no such program.
+    pub elsewhere: &'a dyn Fn(&str) -> Result<Option<u8>>,
 }
 
 impl Call<'_> {
@@ -93,6 +98,7 @@ pub const DIALECTS: &[Dialect] = &[
     docker::DIALECT,
     cargo::DIALECT,
     kubectl::DIALECT,
+    keyring::DIALECT,
     generic::TOKEN,
     generic::HEADER,
     generic::JSON,

@@ -254,6 +254,8 @@ pub struct Proof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Get,
+    /// What `get` would answer at once: no network, no question.
+    Cached,
     Store,
     /// As `Store`, of what a person pastes now.
     Paste,

@@ -20,6 +20,7 @@ mod inside;
 mod installed;
 mod issuer;
 mod keychain;
+mod keyring;
 mod kill;
 mod kubectl;
 mod lab;
