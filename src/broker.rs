@@ -61,12 +61,13 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let want =
         Want { place: profile.place(), account: service.asked_account(resource), path: None };
     let road = Road { request, service, profile, world, want };
+    let seen = own(world.vault.peek(&road.want)?, profile);
     // The hot path: no lock, no network.
-    if let Some(session) = own(world.vault.peek(&road.want)?, profile)
-        && let Some(token) = road.fresh(&session)
-        && !is_rejected(request, &session)
+    if let Some(session) = &seen
+        && let Some(token) = road.fresh(session)
+        && !is_rejected(request, session)
     {
-        let mut credential = service.credential(&session, token);
+        let mut credential = service.credential(session, token);
         // Without a refresh token the next answer would be a sign-in.
         credential.renewable |= world.ui.could_ask(request.caller);
         return found(credential);
@@ -78,7 +79,7 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
         let what = format!("nothing is ready for {}", profile.home());
         return Ok(Outcome::NotFound(not_signed_in(&what, &road)));
     }
-    renew(&road)
+    renew(&road, seen.as_ref())
 }
 
 /// A request on its way to a token.
@@ -117,7 +118,8 @@ impl Road<'_> {
     }
 }
 
-fn renew(road: &Road<'_>) -> Result<Outcome> {
+/// What to do about the session that was `seen` without the lock, if any.
+fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     let Road { request, service, profile, world, want } = road;
     let could_ask = world.ui.could_ask(request.caller);
     let patience = if could_ask { PATIENCE + oauth::TIMEOUT } else { PATIENCE };
@@ -133,11 +135,14 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session)) {
         setbacks = reject(session, setbacks, &pen, now)?;
     }
-    // Another process was faster.
-    if let Some(session) = &held
-        && let Some(token) = road.fresh(session)
-    {
-        return found(service.credential(session, token));
+    // Another process was faster: what it got is the newest there is, however short its life.
+    if let Some(session) = &held {
+        let kind = service.prefix.token;
+        let newer = seen.and_then(|seen| seen.token(kind)) != session.token(kind);
+        let token = if newer { session.fresh(kind, now, 0) } else { road.fresh(session) };
+        if let Some(token) = token {
+            return found(service.credential(session, token));
+        }
     }
     // One rejection is a dead token, and renewed away. A second one means that renewing does not
     // help, and a third that signing in does not either.
@@ -150,7 +155,7 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
             // Whoever comes now finds nothing and waits for another lock: the sign-in needs that.
             Renewal::Gone => {
                 drop(pen);
-                return renew(road);
+                return renew(road, seen);
             }
         }
     }
