@@ -72,7 +72,7 @@ fn rules() -> BTreeSet<String> {
         else {
             continue;
         };
-        let (letter, digits) = number.split_at(number.len().min(1));
+        let Some((letter, digits)) = number.split_at_checked(1) else { continue };
         if letter.bytes().all(|byte| byte.is_ascii_uppercase())
             && !digits.is_empty()
             && digits.bytes().all(|byte| byte.is_ascii_digit())
