@@ -1,6 +1,7 @@
 //! The one decision: fresh, else refresh, else sign in, else no. `get` reads from top to bottom
 //! as the road of one request; what tools hand over and take back is in the room beside it.
 
+mod exchanged;
 mod handed;
 
 use std::time::Duration;
@@ -58,6 +59,15 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let want =
         Want { place: profile.place(), account: service.asked_account(resource), path: None };
     let road = Road { request, service, profile, world, want };
+    match &service.prefix.exchange {
+        None => token(&road),
+        Some(exchange) => exchanged::get(&road, exchange),
+    }
+}
+
+/// A token of the session, as the provider issued it.
+fn token(road: &Road<'_>) -> Result<Outcome> {
+    let Road { request, service, profile, world, .. } = road;
     // The hot path: no lock, no network.
     if let Some(session) = own(world.vault.peek(&road.want)?, profile)
         && let Some(token) = road.fresh(&session)
@@ -71,7 +81,7 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     if let Some(credential) = handed::get(request, world)? {
         return found(credential);
     }
-    renew(&road)
+    renew(road)
 }
 
 /// A request on its way to a token.
@@ -284,6 +294,7 @@ pub fn sign_in(
         tokens: signed_in.tokens,
         signed_in: now,
         renewed: world.clock.now(),
+        exchanged: Vec::new(),
         former: Vec::new(),
     };
     pen.save_session(&session)?;
