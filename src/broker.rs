@@ -1,6 +1,7 @@
 //! The one decision: fresh, else refresh, else sign in, else no. `get` reads from top to bottom
 //! as the road of one request; what tools hand over and take back is in the room beside it.
 
+mod exchanged;
 mod handed;
 
 use std::time::Duration;
@@ -11,11 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
 use crate::oauth::{self, Failure, Oauth, Options};
 use crate::profile::{self, Flow, Profile, Profiles, Service, Source};
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 use crate::vault::{Pen, Setbacks, Vault, Want};
-
-/// Seconds for which a host that rejected everything, or a person who said no, is left alone.
-pub const COOLDOWN: u64 = 300;
 
 /// How long somebody else's renewal, or sign-in, is waited for.
 const PATIENCE: Duration = Duration::from_secs(35);
@@ -61,6 +59,15 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let want =
         Want { place: profile.place(), account: service.asked_account(resource), path: None };
     let road = Road { request, service, profile, world, want };
+    match &service.prefix.exchange {
+        None => token(&road),
+        Some(exchange) => exchanged::get(&road, exchange),
+    }
+}
+
+/// A token of the session, as the provider issued it.
+fn token(road: &Road<'_>) -> Result<Outcome> {
+    let Road { request, service, profile, world, .. } = road;
     let seen = own(world.vault.peek(&road.want)?, profile);
     // The hot path: no lock, no network.
     if let Some(session) = &seen
@@ -77,9 +84,9 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     }
     if request.verb == Verb::Cached {
         let what = format!("nothing is ready for {}", profile.home());
-        return Ok(Outcome::NotFound(not_signed_in(&what, &road)));
+        return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
-    renew(&road, seen.as_ref())
+    renew(road, seen.as_ref())
 }
 
 /// A request on its way to a token.
@@ -131,7 +138,7 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     let (held, pen) = world.vault.enter(want, patience, &waiting)?;
     let now = world.clock.now();
     let mut held = own(held, profile);
-    let mut setbacks = current(pen.setbacks(), now);
+    let mut setbacks = pen.setbacks().current(now);
     if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session)) {
         setbacks = reject(session, setbacks, &pen, now)?;
     }
@@ -165,7 +172,7 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
             Error::new(Kind::Rejected, what).hint("check what the account may do there"),
         ));
     }
-    if cools_down(setbacks.refused, now) {
+    if setbacks.refused_lately(now) {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
         return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
@@ -300,6 +307,7 @@ pub fn sign_in(
         tokens: signed_in.tokens,
         signed_in: now,
         renewed: world.clock.now(),
+        exchanged: Vec::new(),
         former: Vec::new(),
     };
     pen.save_session(&session)?;
@@ -361,27 +369,14 @@ fn reject(session: &mut Session, setbacks: Setbacks, pen: &Pen<'_>, now: u64) ->
     Ok(counted)
 }
 
-/// Setbacks that still count.
-fn current(setbacks: Setbacks, now: u64) -> Setbacks {
-    if cools_down(setbacks.rejected, now) {
-        setbacks
-    } else {
-        Setbacks { rejections: 0, rejected: 0, ..setbacks }
-    }
-}
-
-fn cools_down(since: u64, now: u64) -> bool {
-    // From the future: the clock was set back, and nobody is to wait for that.
-    since != 0 && since <= now && now - since < COOLDOWN
-}
-
 fn found(credential: Credential) -> Result<Outcome> {
     Ok(Outcome::Found(Box::new(credential)))
 }
 
 fn not_signed_in(what: &str, road: &Road<'_>) -> Error {
     let account = road.want.account;
-    let account = account.map_or_else(String::new, |account| format!(" --account {account}"));
+    let account = account
+        .map_or_else(String::new, |account| format!(" --account {}", ui::shell_word(account)));
     Error::new(Kind::NotSignedIn, what).hint(format!("{}{account}", login_command(road.profile)))
 }
 

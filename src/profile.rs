@@ -85,6 +85,14 @@ pub struct Prefix {
     pub username: String,
     pub scheme: Scheme,
     pub token: TokenKind,
+    pub exchange: Option<Exchange>,
+}
+
+/// The host takes no token of the session, but what it gives for one: Azure's registries do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// Whose directory the account is in.
+    pub tenant: Option<String>,
 }
 
 /// Who serves a resource: a profile, by one of its origins.

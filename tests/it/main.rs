@@ -13,6 +13,7 @@ mod device_screen;
 mod discovery;
 mod docker;
 mod docs;
+mod exchange;
 mod files;
 mod generic;
 mod helper_store;

@@ -33,13 +33,14 @@ impl Harbour {
         let authority = Arc::new(Authority::start());
         let judge = Arc::clone(&authority);
         let registry = Registry::start(door, move |_, secret| judge.token_is_live(secret));
+        let exchange = if door == Door::Exchange { ", exchange = \"acr\"" } else { "" };
         let sandbox = Sandbox::new(program());
         sandbox.env("VALETKEY_STORE", "file");
         sandbox.link("valetkey");
         // Nothing of the machine's own may decide.
         sandbox.remove_env("DOCKER_CONFIG").remove_env("REGISTRY_AUTH_FILE");
         sandbox.config(&format!(
-            "[profile.lab]\norigins = [\"{}\"]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n",
+            "[profile.lab]\norigins = [{{ url = \"{}\"{exchange} }}]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n",
             registry.origin(),
             authority.issuer(),
         ));
@@ -85,6 +86,9 @@ impl Harbour {
         let mut record: serde_json::Value = serde_json::from_slice(&file.content).expect("JSON");
         for time in ["expires_at", "stored_at", "renewed_at"] {
             record[time] = (record[time].as_u64().expect("a time") - 4000).into();
+        }
+        if let Some(exchanged) = record.get_mut("exchanged") {
+            exchanged[0]["expires_at"] = 1.into();
         }
         let path = file.path.to_str().expect("a plain path");
         self.sandbox.write(path, record.to_string().as_bytes(), 0o600);
@@ -132,14 +136,16 @@ fn assert_seen(finished: &Finished) {
 #[test]
 fn a_hit_an_expiry_and_a_dead_grant() {
     for client in clients() {
-        for door in [Door::Basic, Door::Realm] {
+        for door in [Door::Basic, Door::Realm, Door::Exchange] {
             let harbour = Harbour::new(door);
             harbour.sign_in();
             let first = harbour.inspect(&client).run();
             assert_seen(&first);
             assert_eq!(first.stderr_text(), "");
             assert!(harbour.registry.presented().iter().all(|(username, _)| username == "oauth2"));
-            assert!(!harbour.registry.presented().is_empty());
+            // Of these the client presents what it was given by POST, and never by Basic.
+            assert_eq!(harbour.registry.presented().is_empty(), door == Door::Exchange);
+            assert_eq!(harbour.registry.exchanges(), usize::from(door == Door::Exchange));
             assert_eq!(harbour.refreshes(), 0);
 
             harbour.let_expire();
