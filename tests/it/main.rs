@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
 mod asked;
+mod askpass;
+mod bazel;
 mod browser_flow;
 mod clockwork;
 mod desktop;
@@ -11,6 +13,7 @@ mod device_pace;
 mod device_screen;
 mod discovery;
 mod docs;
+mod goauth;
 mod inside;
 mod installed;
 mod issuer;
@@ -31,5 +34,6 @@ mod scene;
 mod standing_clock;
 mod tidy;
 mod transport;
+mod vault_token;
 mod vectors;
 mod verbs;
