@@ -11,11 +11,13 @@ mod chains;
 mod chromium;
 mod git_lfs;
 mod git_suite;
+mod go;
 mod libgit2;
 mod nobody_is_asked;
 mod oidc_provider;
 mod old_git;
 mod provider;
+mod python;
 mod setup_git;
 
 use std::io::Write as _;
@@ -31,9 +33,13 @@ enum Peer {
     Chromium,
     GitLfs,
     GitSuite,
+    Go,
     Keyring,
     OidcProvider,
     OldGit,
+    Pip,
+    PythonKeyring,
+    Uv,
 }
 
 impl Peer {
@@ -43,9 +49,13 @@ impl Peer {
             Self::Chromium => "chromium",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
+            Self::Go => "go",
             Self::Keyring => "keyring",
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
+            Self::Pip => "pip",
+            Self::PythonKeyring => "python-keyring",
+            Self::Uv => "uv",
         }
     }
 
@@ -62,6 +72,12 @@ impl Peer {
                 ["dbus-daemon", "dbus-send", "gnome-keyring-daemon"].into_iter().all(on_path)
             }
             Self::OidcProvider => node("oidc-provider"),
+            Self::Pip => ["23.2.1", "25.3", "26.3"]
+                .iter()
+                .all(|version| installed().join(format!("pip-{version}/bin/python")).is_file()),
+            Self::PythonKeyring => installed().join("python-keyring/bin/keyring").is_file(),
+            Self::Uv => installed().join("uv/bin/uv").is_file(),
+            Self::Go => installed().join("go/bin/go").is_file(),
             Self::OldGit => minor_version(OLD_GIT).is_some_and(|minor| minor < 41),
         }
     }
