@@ -1,11 +1,15 @@
 //! `valetkey setup TOOL`: what a tool needs to ask us, as steps that can be shown, done and taken
 //! back. A tool's file says which steps; this one shows and does them.
 
+mod askpass;
+mod bazel;
 mod docker;
 mod git;
+mod go;
 mod keyring;
 mod pnpm;
 mod recipes;
+mod vault;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -59,9 +63,13 @@ pub(super) fn setup(
     let steps = match typed.tool {
         Tool::Docker => docker::steps(&setup)?,
         Tool::Git => git::steps(&setup)?,
+        Tool::Askpass => askpass::steps(&setup)?,
+        Tool::Bazel => bazel::steps(&setup)?,
+        Tool::Go => go::steps(&setup)?,
         Tool::Keyring => keyring::steps(&setup)?,
         Tool::Pnpm => pnpm::steps(&setup)?,
         Tool::Curl | Tool::Mcp | Tool::Rclone => recipes::steps(&setup)?,
+        Tool::Vault => vault::steps(&setup)?,
     };
     for step in &steps {
         if typed.print {
@@ -90,6 +98,14 @@ impl Setup<'_> {
         Ok(on_path.unwrap_or_else(|| own.to_owned()))
     }
 
+    /// A file in the person's home.
+    fn in_home(&self, name: &str) -> Result<PathBuf> {
+        match self.world.environment.get("HOME") {
+            Some(home) => Ok(Path::new(home).join(name)),
+            None => Err(Error::new(Kind::Failed, "there is no home directory").hint("set HOME")),
+        }
+    }
+
     /// Refuses `--host` where the tool asks one helper about everything.
     fn no_hosts(&self, why: &str) -> Result<()> {
         match self.typed.hosts.is_empty() {
@@ -111,6 +127,17 @@ impl Setup<'_> {
             (true, true) => Some(Step::Unlink(link)),
             _ => None,
         })
+    }
+}
+
+/// The text of a configuration file; empty where there is none.
+fn text_of(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.map_err(|error| {
+            let what = format!("{} cannot be read", path.display());
+            Error::new(Kind::Failed, what).because(error)
+        }),
     }
 }
 
