@@ -44,6 +44,16 @@ pub struct Identity {
     pub expires: u64,
 }
 
+/// What one registry gave for an access token, and takes in its place.
+#[derive(Clone, Debug)]
+pub struct Exchanged {
+    /// The registry, and nobody else.
+    pub origin: String,
+    pub token: Secret,
+    /// Unix time in seconds.
+    pub expires: u64,
+}
+
 /// Which token of a session a host takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,6 +74,8 @@ pub struct Session {
     /// Unix time in seconds of the sign-in and of the last renewal.
     pub signed_in: u64,
     pub renewed: u64,
+    /// What registries gave for the access token.
+    pub exchanged: Vec<Exchanged>,
     /// Fingerprints of the access tokens before this one, newest first.
     pub former: Vec<String>,
 }
@@ -76,11 +88,15 @@ impl Session {
     /// The token of this kind, if it is good for at least `margin` more seconds.
     #[must_use]
     pub fn fresh(&self, kind: TokenKind, now: u64, margin: u64) -> Option<&Secret> {
-        // A clock that went back makes every expiry look far away.
-        let from_the_future = self.renewed > now + 300;
         let expires = self.expires(kind);
         let in_time = expires.is_none_or(|expires| expires > now.saturating_add(margin));
-        self.token(kind).filter(|_| in_time && !from_the_future)
+        self.token(kind).filter(|_| in_time && !self.is_from_the_future(now))
+    }
+
+    /// A clock that went back makes every expiry look far away.
+    #[must_use]
+    pub fn is_from_the_future(&self, now: u64) -> bool {
+        self.renewed > now + 300
     }
 
     /// The token of this kind, whatever its age.
@@ -111,7 +127,9 @@ impl Session {
     #[must_use]
     pub fn holds(&self, fingerprint: &str) -> bool {
         let now = [TokenKind::Access, TokenKind::Id].map(|kind| self.token(kind));
-        now.into_iter().flatten().any(|token| token.fingerprint() == fingerprint)
+        let exchanged = self.exchanged.iter().map(|exchanged| &exchanged.token);
+        let mut all = now.into_iter().flatten().chain(exchanged);
+        all.any(|token| token.fingerprint() == fingerprint)
     }
 
     /// Takes what a refresh answered. A refresh token that was not replaced stays valid
@@ -128,7 +146,9 @@ impl Session {
     /// Drops the tokens that hosts get, and remembers that they were ours.
     pub fn forget_access(&mut self) {
         let identity = self.tokens.identity.take().map(|identity| identity.token);
-        for token in [self.tokens.access.take(), identity].into_iter().flatten() {
+        let exchanged = self.exchanged.drain(..).map(|exchanged| exchanged.token);
+        let tokens = [self.tokens.access.take(), identity].into_iter().flatten();
+        for token in tokens.chain(exchanged) {
             self.former.insert(0, token.fingerprint());
         }
         self.former.truncate(Self::MEMORY);
@@ -254,6 +274,8 @@ pub struct Proof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Get,
+    /// What `get` would answer at once: no network, no question.
+    Cached,
     Store,
     /// As `Store`, of what a person pastes now.
     Paste,
@@ -345,6 +367,7 @@ mod tests {
             tokens,
             signed_in: 100,
             renewed: 100,
+            exchanged: Vec::new(),
             former: Vec::new(),
         };
         assert!(session.fresh(TokenKind::Access, 100, 60).is_some());

@@ -3,6 +3,7 @@
 
 mod code;
 mod device;
+mod exchange;
 mod http;
 mod identity;
 mod metadata;

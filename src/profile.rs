@@ -85,6 +85,14 @@ pub struct Prefix {
     pub username: String,
     pub scheme: Scheme,
     pub token: TokenKind,
+    pub exchange: Option<Exchange>,
+}
+
+/// The host takes no token of the session, but what it gives for one: Azure's registries do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// Whose directory the account is in.
+    pub tenant: Option<String>,
 }
 
 /// Who serves a resource: a profile, by one of its origins.
@@ -202,6 +210,15 @@ impl Profiles {
 }
 
 impl Prefix {
+    /// As it could stand in the configuration, without a slash at its end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self.path.as_str() {
+            "" => self.origin.clone(),
+            path => format!("{}/{path}", self.origin),
+        }
+    }
+
     fn covers(&self, path: &str) -> bool {
         self.path.is_empty()
             || path

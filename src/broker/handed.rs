@@ -11,7 +11,8 @@ use crate::model::{
 use crate::profile::{self, Service};
 use crate::vault::Want;
 
-/// Gives back what was stored for this origin.
+/// Gives back what was stored for this origin. git compares paths as they are; to everybody else
+/// what was stored without one is for every path.
 pub(super) fn get(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
     let resource = &request.resource;
     let mut found = world.vault.peek(&want_static(resource))?;
@@ -170,7 +171,7 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
                     erased = true;
                 }
                 Some(presented) if session.holds(&presented.token.fingerprint()) => {
-                    super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
+                    super::reject(&mut session, pen.setbacks().current(now), &pen, now)?;
                     erased = true;
                 }
                 Some(_) => {}

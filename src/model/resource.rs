@@ -88,6 +88,13 @@ impl Resource {
         Self::new(protocol, host, path.filter(|path| !path.is_empty()), user)
     }
 
+    /// A URL says its path even when it has none: then it is for what serves the whole origin, and
+    /// not for what is bound to one path of it.
+    #[must_use]
+    pub fn of_url(self) -> Self {
+        Self { path: self.path.or_else(|| Some(String::new())), ..self }
+    }
+
     /// Scheme, host and port: the unit that a credential is bound to.
     #[must_use]
     pub fn origin(&self) -> String {
@@ -119,9 +126,9 @@ fn web_protocol(protocol: &str) -> &str {
 impl fmt::Display for Resource {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}://{}", self.protocol, self.host)?;
-        match &self.path {
+        match self.path.as_deref() {
+            Some("") | None => Ok(()),
             Some(path) => write!(out, "/{path}"),
-            None => Ok(()),
         }
     }
 }
@@ -152,11 +159,11 @@ fn normal_host(protocol: &str, text: &str) -> Result<String> {
     match port {
         None | Some("") => Ok(name),
         Some(port) => match (protocol, port.parse::<u16>()) {
+            // `parse` would take a sign.
+            _ if !port.bytes().all(|byte| byte.is_ascii_digit()) => Err(refuse()),
             ("https", Ok(443)) | ("http", Ok(80)) => Ok(name),
-            (_, Ok(number)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Ok(format!("{name}:{number}"))
-            }
-            _ => Err(refuse()),
+            (_, Ok(number)) => Ok(format!("{name}:{number}")),
+            (_, Err(_)) => Err(refuse()),
         },
     }
 }
@@ -270,6 +277,7 @@ mod tests {
             "https://exa\\mple",
             "https://example.com:99999",
             "https://example.com:+1",
+            "https://example.com:+443",
             "https://[zz]",
             "https://x\u{200b}\u{2028}.example/",
             "https://user@",

@@ -45,8 +45,15 @@ pub(super) struct Answer {
 }
 
 /// Fields of our requests whose values are secrets.
-const SECRETS: [&str; 6] =
-    ["client_secret", "code", "code_verifier", "device_code", "refresh_token", "token"];
+const SECRETS: [&str; 7] = [
+    "access_token",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "device_code",
+    "refresh_token",
+    "token",
+];
 
 /// Bytes; a shorter value is no secret, and would be found in every other word.
 const SHORTEST: usize = 6;

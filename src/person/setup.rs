@@ -1,11 +1,18 @@
 //! `valetkey setup TOOL`: what a tool needs to ask us, as steps that can be shown, done and taken
 //! back. A tool's file says which steps; this one shows and does them.
 
+mod askpass;
+mod bazel;
 mod cargo;
 mod docker;
 mod git;
+mod go;
+mod keyring;
 mod kubectl;
+mod pnpm;
+mod recipes;
 mod terraform;
+mod vault;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -33,6 +40,11 @@ enum Step {
         path: PathBuf,
         content: String,
     },
+    /// A file that can be started.
+    Program {
+        path: PathBuf,
+        content: String,
+    },
     /// What only the person can do.
     Tell(String),
 }
@@ -55,8 +67,15 @@ pub(super) fn setup(
         Tool::Cargo => cargo::steps(&setup)?,
         Tool::Docker => docker::steps(&setup)?,
         Tool::Git => git::steps(&setup)?,
+        Tool::Askpass => askpass::steps(&setup)?,
+        Tool::Bazel => bazel::steps(&setup)?,
+        Tool::Curl | Tool::Mcp | Tool::Rclone => recipes::steps(&setup)?,
+        Tool::Go => go::steps(&setup)?,
+        Tool::Keyring => keyring::steps(&setup)?,
         Tool::Kubectl => kubectl::steps(&setup)?,
+        Tool::Pnpm => pnpm::steps(&setup)?,
         Tool::Terraform => terraform::steps(&setup)?,
+        Tool::Vault => vault::steps(&setup)?,
     };
     for step in &steps {
         if typed.print {
@@ -83,6 +102,22 @@ impl Setup<'_> {
         let on_path = program::find("valetkey", self.world.environment)
             .filter(|path| real(path).is_some() && real(path) == real(own));
         Ok(on_path.unwrap_or_else(|| own.to_owned()))
+    }
+
+    /// A file in the person's home.
+    fn in_home(&self, name: &str) -> Result<PathBuf> {
+        match self.world.environment.get("HOME") {
+            Some(home) => Ok(Path::new(home).join(name)),
+            None => Err(Error::new(Kind::Failed, "there is no home directory").hint("set HOME")),
+        }
+    }
+
+    /// Refuses `--host` where the tool asks one helper about everything.
+    fn no_hosts(&self, why: &str) -> Result<()> {
+        match self.typed.hosts.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Usage, why).hint("leave --host out")),
+        }
     }
 
     /// The step that makes, or takes away, the link of a dialect beside this program. None where
@@ -115,15 +150,14 @@ impl Setup<'_> {
     }
 }
 
-/// The text of somebody's configuration; empty where there is none.
-fn read(path: &Path) -> Result<String> {
+/// The text of a configuration file; empty where there is none.
+fn text_of(path: &Path) -> Result<String> {
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => {
+        text => text.map_err(|error| {
             let what = format!("{} cannot be read", path.display());
-            Err(Error::new(Kind::Failed, what).because(error))
-        }
+            Error::new(Kind::Failed, what).because(error)
+        }),
     }
 }
 
@@ -142,16 +176,18 @@ impl Step {
     /// As a line for a shell, or for a person.
     fn shown(&self) -> String {
         match self {
-            Self::Run(words) => words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+            Self::Run(words) => {
+                words.iter().map(|word| crate::ui::shell_word(word)).collect::<Vec<_>>().join(" ")
+            }
             Self::Link { link, to } => {
                 format!(
                     "ln -s {} {}",
-                    quoted(&to.to_string_lossy()),
-                    quoted(&link.to_string_lossy())
+                    crate::ui::shell_word(&to.to_string_lossy()),
+                    crate::ui::shell_word(&link.to_string_lossy())
                 )
             }
-            Self::Unlink(link) => format!("rm {}", quoted(&link.to_string_lossy())),
-            Self::Write { path, content } => {
+            Self::Unlink(link) => format!("rm {}", crate::ui::shell_word(&link.to_string_lossy())),
+            Self::Write { path, content } | Self::Program { path, content } => {
                 format!("# {}\n{}", path.display(), content.trim_end())
             }
             Self::Tell(text) => text.clone(),
@@ -169,6 +205,12 @@ impl Step {
             }),
             Self::Unlink(link) => disk::remove(link).map(drop),
             Self::Write { path, content } => disk::rewrite(path, content.as_bytes()),
+            Self::Program { path, content } => {
+                disk::rewrite(path, content.as_bytes())?;
+                make_executable(path).map_err(|error| {
+                    failed(format!("cannot make {} a program", path.display())).because(error)
+                })
+            }
             Self::Tell(_) => Ok(()),
         }
     }
@@ -192,12 +234,23 @@ fn run(words: &[String], world: &World<'_>) -> Result<()> {
 }
 
 #[cfg(unix)]
+fn make_executable(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
     if let Some(directory) = link.parent() {
         std::fs::create_dir_all(directory)?;
     }
-    // A link of this name that leads elsewhere is ours, from before the program moved.
-    if link.is_symlink() {
+    // One that leads nowhere is of a program that was moved or removed.
+    if link.is_symlink() && !link.exists() {
         std::fs::remove_file(link)?;
     }
     std::os::unix::fs::symlink(to, link)
@@ -210,13 +263,4 @@ fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
     }
     // A symbolic link needs a right that few have; a copy needs none.
     std::fs::copy(to, link).map(drop)
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-:=@".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }

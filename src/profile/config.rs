@@ -8,7 +8,9 @@ use std::path::Path;
 use serde::Deserialize;
 use url::Url;
 
-use super::{AccountSource, Endpoints, Flow, Prefix, Profile, Profiles, Redirect, Source, is_safe};
+use super::{
+    AccountSource, Endpoints, Exchange, Flow, Prefix, Profile, Profiles, Redirect, Source, is_safe,
+};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Resource, Scheme, Secret, StoreChoice, TokenKind};
@@ -58,7 +60,21 @@ pub(super) struct Entry {
 #[serde(untagged)]
 pub(super) enum OriginEntry {
     Plain(String),
-    Own { url: String, username: Option<String>, scheme: Option<Scheme>, token: Option<TokenKind> },
+    Own {
+        url: String,
+        username: Option<String>,
+        scheme: Option<Scheme>,
+        token: Option<TokenKind>,
+        exchange: Option<ExchangeKind>,
+        tenant: Option<String>,
+    },
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ExchangeKind {
+    /// Azure Container Registry's.
+    Acr,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +114,7 @@ const PROFILE_KEYS: &[&str] = &[
     "refresh_margin",
     "account",
 ];
-const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token"];
+const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
 const ACCOUNT_KEYS: &[&str] = &["url", "id"];
 
@@ -267,10 +283,17 @@ pub(super) fn read_profile(
 }
 
 fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
-    let (text, username, scheme, token) = match origin {
-        OriginEntry::Plain(url) => (url, None, None, None),
-        OriginEntry::Own { url, username, scheme, token } => {
-            (url, username.as_ref(), *scheme, *token)
+    let (text, username, scheme, token, exchange) = match origin {
+        OriginEntry::Plain(url) => (url, None, None, None, None),
+        OriginEntry::Own { url, username, scheme, token, exchange, tenant } => {
+            let exchange = match (exchange, tenant) {
+                (Some(ExchangeKind::Acr), tenant) => Some(Exchange { tenant: tenant.clone() }),
+                (None, None) => None,
+                (None, Some(_)) => {
+                    return Err(wrong(format!("origin {url} has a tenant and no exchange")));
+                }
+            };
+            (url, username.as_ref(), *scheme, *token, exchange)
         }
     };
     if !text.contains("://") {
@@ -281,13 +304,16 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
     if !safe || resource.account.is_some() || text.contains(['?', '#']) {
         return Err(wrong(format!("origin {text} is not an https URL without user and query")));
     }
-    let username = username.or(entry.username.as_ref());
+    let username = username.or(entry.username.as_ref()).cloned();
+    // What clients of registries know a refresh token by.
+    let username = if exchange.is_some() { Some("<token>".to_owned()) } else { username };
     Ok(Prefix {
         origin: resource.origin(),
         path: resource.path.unwrap_or_default(),
-        username: username.cloned().unwrap_or_else(|| "oauth2".to_owned()),
+        username: username.unwrap_or_else(|| "oauth2".to_owned()),
         scheme: scheme.unwrap_or(entry.scheme),
         token: token.unwrap_or(entry.token),
+        exchange,
     })
 }
 

@@ -51,6 +51,8 @@ impl Found {
             username: None,
             scheme: Some(Scheme::Bearer),
             token: Some(self.token),
+            exchange: None,
+            tenant: None,
         };
         let redirect = self.redirect.map(|redirect| RedirectEntry {
             host: Some(redirect.host),

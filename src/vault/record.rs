@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Identity, Key, Place, Record, Secret, Session, Static, TokenSet};
+use crate::model::{Exchanged, Identity, Key, Place, Record, Secret, Session, Static, TokenSet};
 
 const VERSION: u32 = 1;
 
@@ -44,7 +44,16 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     renewed_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exchanged: Vec<WrittenExchange>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     former: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenExchange {
+    origin: String,
+    token: Zeroizing<String>,
+    expires_at: u64,
 }
 
 fn exposed(secret: &Secret) -> Zeroizing<String> {
@@ -54,7 +63,8 @@ fn exposed(secret: &Secret) -> Zeroizing<String> {
 pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
     let mut written = match record {
         Record::Session(session) => {
-            let Session { key: _, authority, tokens, signed_in, renewed, former } = session;
+            let Session { key: _, authority, tokens, signed_in, renewed, exchanged, former } =
+                session;
             let TokenSet { identity, access, refresh, expires, scope } = tokens;
             Written {
                 kind: "session",
@@ -67,6 +77,14 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
                 scope: scope.clone(),
                 stored_at: *signed_in,
                 renewed_at: Some(*renewed),
+                exchanged: exchanged
+                    .iter()
+                    .map(|Exchanged { origin, token, expires }| WrittenExchange {
+                        origin: origin.clone(),
+                        token: exposed(token),
+                        expires_at: *expires,
+                    })
+                    .collect(),
                 former: former.clone(),
                 ..Written::default()
             }
@@ -134,6 +152,15 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
             },
             signed_in: written.stored_at,
             renewed: written.renewed_at.unwrap_or(written.stored_at),
+            exchanged: written
+                .exchanged
+                .into_iter()
+                .map(|WrittenExchange { origin, token, expires_at }| Exchanged {
+                    origin,
+                    token: Secret::new(token.as_str()),
+                    expires: expires_at,
+                })
+                .collect(),
             former: written.former,
         })),
         ("static", Some(secret_value)) => Ok(Record::Static(Static {
@@ -171,6 +198,11 @@ mod tests {
             },
             signed_in: 10,
             renewed: 11,
+            exchanged: vec![Exchanged {
+                origin: "https://r".into(),
+                token: Secret::new("xt"),
+                expires: 30,
+            }],
             former: vec!["ff".into()],
         })
     }
@@ -178,7 +210,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_session_are_pinned() {
         let bytes = write(&session());
-        let text = r#"{"v":1,"kind":"session","profile":"acme","client_id":"id","account":"alice","authority":"https://auth.acme.dev/","access_token":"at","refresh_token":"rt","expires_at":20,"stored_at":10,"renewed_at":11,"former":["ff"]}"#;
+        let text = r#"{"v":1,"kind":"session","profile":"acme","client_id":"id","account":"alice","authority":"https://auth.acme.dev/","access_token":"at","refresh_token":"rt","expires_at":20,"stored_at":10,"renewed_at":11,"exchanged":[{"origin":"https://r","token":"xt","expires_at":30}],"former":["ff"]}"#;
         assert_eq!(std::str::from_utf8(&bytes).unwrap(), text);
         let Record::Session(back) = read(&bytes, "x").unwrap() else { panic!("a session") };
         assert_eq!(*back.key.account, *"alice");

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
 mod asked;
+mod askpass;
+mod bazel;
 mod browser_flow;
 mod cargo;
 mod clockwork;
@@ -13,13 +15,16 @@ mod device_screen;
 mod discovery;
 mod docker;
 mod docs;
+mod exchange;
 mod files;
 mod generic;
+mod goauth;
 mod helper_store;
 mod inside;
 mod installed;
 mod issuer;
 mod keychain;
+mod keyring;
 mod kill;
 mod kubectl;
 mod lab;
@@ -37,10 +42,12 @@ mod refresh;
 mod revocation;
 mod road;
 mod scene;
+mod setup_docker;
 mod setup_tools;
 mod standing_clock;
 mod terraform;
 mod tidy;
 mod transport;
+mod vault_token;
 mod vectors;
 mod verbs;

@@ -9,13 +9,17 @@
 mod approver;
 mod chains;
 mod chromium;
+mod docker;
 mod git_lfs;
 mod git_suite;
+mod go;
 mod libgit2;
 mod nobody_is_asked;
 mod oidc_provider;
 mod old_git;
+mod pnpm;
 mod provider;
+mod python;
 mod setup_git;
 
 use std::io::Write as _;
@@ -29,11 +33,18 @@ use crate::lab::Sandbox;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Chromium,
+    Containers,
+    Docker,
     GitLfs,
     GitSuite,
+    Go,
     Keyring,
     OidcProvider,
     OldGit,
+    Pnpm,
+    Pip,
+    PythonKeyring,
+    Uv,
 }
 
 impl Peer {
@@ -41,11 +52,18 @@ impl Peer {
     fn name(self) -> &'static str {
         match self {
             Self::Chromium => "chromium",
+            Self::Containers => "containers",
+            Self::Docker => "docker",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
+            Self::Go => "go",
             Self::Keyring => "keyring",
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
+            Self::Pnpm => "pnpm",
+            Self::Pip => "pip",
+            Self::PythonKeyring => "python-keyring",
+            Self::Uv => "uv",
         }
     }
 
@@ -56,12 +74,21 @@ impl Peer {
         };
         match self {
             Self::Chromium => on_path("chromium") && node("playwright-core"),
+            Self::Containers => ["skopeo", "podman", "buildah"].into_iter().all(on_path),
+            Self::Docker => !docker::programs().is_empty(),
             Self::GitLfs => on_path("git-lfs"),
             Self::GitSuite => installed().join("git-suite/VERSION").is_file(),
             Self::Keyring => {
                 ["dbus-daemon", "dbus-send", "gnome-keyring-daemon"].into_iter().all(on_path)
             }
             Self::OidcProvider => node("oidc-provider"),
+            Self::Pnpm => pnpm::programs().iter().all(|(_, program)| program.is_file()),
+            Self::Pip => ["23.2.1", "25.3", "26.3"]
+                .iter()
+                .all(|version| installed().join(format!("pip-{version}/bin/python")).is_file()),
+            Self::PythonKeyring => installed().join("python-keyring/bin/keyring").is_file(),
+            Self::Uv => installed().join("uv/bin/uv").is_file(),
+            Self::Go => installed().join("go/bin/go").is_file(),
             Self::OldGit => minor_version(OLD_GIT).is_some_and(|minor| minor < 41),
         }
     }

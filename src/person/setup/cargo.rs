@@ -20,7 +20,7 @@ const BUILT_IN: &str = "cargo:token";
 
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     let path = config_path(setup)?;
-    let before = super::read(&path)?;
+    let before = super::text_of(&path)?;
     let mut config: DocumentMut = before.parse().map_err(|error: toml_edit::TomlError| {
         let what = format!("{} is not TOML: {}", path.display(), error.message());
         Error::new(Kind::Failed, what)

@@ -30,7 +30,7 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     let first = setup.world.environment.get("TF_CLI_CONFIG_FILE").map_or(own, PathBuf::from);
     // tofu reads its own file instead where there is one.
     for path in [Some(first), tofu.is_file().then_some(tofu)].into_iter().flatten() {
-        let before = super::read(&path)?;
+        let before = super::text_of(&path)?;
         let refused = |what: &str| {
             let what = format!("{} {what}", path.display());
             Error::new(Kind::Failed, what).hint(format!("change it by hand: {}", one_line()))

@@ -2,10 +2,11 @@
 //! beside it as the distribution project describes it. It knows nothing of where passwords come
 //! from; a closure says which are good.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -22,11 +23,35 @@ pub enum Door {
     Exchange,
 }
 
+/// What a registry of the last kind has given, and for how many seconds it gives it.
+struct Exchange {
+    given: Mutex<Vec<String>>,
+    count: AtomicUsize,
+    lifetime: AtomicU64,
+}
+
+impl Exchange {
+    fn give(&self) -> String {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let end = now.expect("a clock after 1970").as_secs() + self.lifetime.load(Ordering::SeqCst);
+        let claims = json!({"exp": end, "jti": self.count.fetch_add(1, Ordering::SeqCst)});
+        let token = format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()));
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).push(token.clone());
+        token
+    }
+
+    fn gave(&self, token: &str) -> bool {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.iter().any(|given| given == token)
+    }
+}
+
 /// Says whether a secret is good, given its user name.
 type Accepts = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 pub struct Registry {
     server: Server,
+    exchange: Arc<Exchange>,
 }
 
 /// `name` of the one image.
@@ -41,11 +66,29 @@ impl Registry {
         A: Fn(&str, &str) -> bool + Send + Sync + 'static,
     {
         let accepts: Arc<Accepts> = Arc::new(accepts);
+        let exchange = Arc::new(Exchange {
+            given: Mutex::default(),
+            count: AtomicUsize::new(0),
+            lifetime: AtomicU64::new(10_800),
+        });
         let server = Server::start_knowing_origin(|origin| {
             let origin = origin.to_owned();
-            move |request: &Request| answer(door, &origin, accepts.as_ref(), request).into()
+            let exchange = Arc::clone(&exchange);
+            move |request: &Request| {
+                answer(door, &origin, accepts.as_ref(), &exchange, request).into()
+            }
         });
-        Self { server }
+        Self { server, exchange }
+    }
+
+    /// For how many seconds it gives its refresh tokens from now on.
+    pub fn exchange_for(&self, seconds: u64) {
+        self.exchange.lifetime.store(seconds, Ordering::SeqCst);
+    }
+
+    /// How often an access token was exchanged, or was to be.
+    pub fn exchanges(&self) -> usize {
+        self.journal().at_path("/oauth2/exchange").len()
     }
 
     pub fn origin(&self) -> String {
@@ -78,7 +121,13 @@ fn basic(request: &Request) -> Option<(String, String)> {
     Some((username.to_owned(), secret.to_owned()))
 }
 
-fn answer(door: Door, origin: &str, accepts: &Accepts, request: &Request) -> Answer {
+fn answer(
+    door: Door,
+    origin: &str,
+    accepts: &Accepts,
+    exchange: &Exchange,
+    request: &Request,
+) -> Answer {
     let by_basic = basic(request).is_some_and(|(username, secret)| accepts(&username, &secret));
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/token") if door != Door::Basic => match by_basic {
@@ -88,8 +137,17 @@ fn answer(door: Door, origin: &str, accepts: &Accepts, request: &Request) -> Ans
         ("POST", "/token") if door == Door::Exchange => {
             let secret = request.field("refresh_token").unwrap_or_default();
             let grant = request.field("grant_type").as_deref() == Some("refresh_token");
-            match grant && accepts("<token>", &secret) {
+            match grant && exchange.gave(&secret) {
                 true => Answer::json(200, &json!({"access_token": PASS, "expires_in": 300})),
+                false => Answer::json(401, &json!({"errors": [{"code": "UNAUTHORIZED"}]})),
+            }
+        }
+        ("POST", "/oauth2/exchange") if door == Door::Exchange => {
+            let field = |name: &str| request.field(name).unwrap_or_default();
+            let right = field("grant_type") == "access_token"
+                && format!("http://{}", field("service")) == origin;
+            match right && accepts(&field("tenant"), &field("access_token")) {
+                true => Answer::json(200, &json!({"refresh_token": exchange.give()})),
                 false => Answer::json(401, &json!({"errors": [{"code": "UNAUTHORIZED"}]})),
             }
         }
