@@ -144,6 +144,7 @@ pub struct Setup {
 pub enum Tool {
     Askpass,
     Bazel,
+    Cargo,
     Curl,
     Docker,
     Git,
@@ -151,10 +152,12 @@ pub enum Tool {
     Go,
     /// For pip, uv and PDM
     Keyring,
+    Kubectl,
     /// The headersHelper of an MCP client
     Mcp,
     Pnpm,
     Rclone,
+    Terraform,
     Vault,
 }
 

@@ -43,6 +43,7 @@ mod revocation;
 mod road;
 mod scene;
 mod setup_docker;
+mod setup_tools;
 mod standing_clock;
 mod terraform;
 mod tidy;
