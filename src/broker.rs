@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Credential, Outcome, Record, Request, Secret, Session, Verb};
+use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
 use crate::oauth::{self, Failure, Oauth, Options};
-use crate::profile::{self, Flow, Profile, Profiles, Service};
+use crate::profile::{Flow, Profile, Profiles, Service, Source};
 use crate::ui::Ui;
 use crate::vault::{Pen, Setbacks, Vault, Want};
 
@@ -35,8 +35,9 @@ pub struct World<'a> {
 #[must_use]
 pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
     let outcome = match request.verb {
-        Verb::Get => get(request, world),
+        Verb::Get | Verb::Cached => get(request, world),
         Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
+        Verb::Paste => handed::paste(request, world).map(|()| Outcome::Done),
         Verb::Erase => handed::erase(request, world).map(|erased| match erased {
             true => Outcome::Done,
             false => Outcome::NotMine,
@@ -48,8 +49,10 @@ pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
 
 fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let Request { resource, .. } = request;
-    let Some(service) = world.profiles.find(resource) else {
-        return unknown_host(request, world);
+    let offered = world.profiles.offered(resource)?;
+    let offered = offered.as_ref().and_then(Profile::service);
+    let Some(service) = offered.or_else(|| world.profiles.find(resource)) else {
+        return handed::unknown_host(request, world);
     };
     let profile = service.profile;
     world.ui.log(|| format!("{resource} belongs to profile {}", profile.name));
@@ -81,7 +84,16 @@ fn token(road: &Road<'_>) -> Result<Outcome> {
     if let Some(credential) = handed::get(request, world)? {
         return found(credential);
     }
+    if request.verb == Verb::Cached {
+        return Ok(nothing_ready(road));
+    }
     renew(road)
+}
+
+/// What a question that may cost nothing is answered.
+fn nothing_ready(road: &Road<'_>) -> Outcome {
+    let what = format!("nothing is ready for {}", road.profile.home());
+    Outcome::NotFound(not_signed_in(&what, road))
 }
 
 /// A request on its way to a token.
@@ -109,9 +121,13 @@ impl Road<'_> {
     }
 
     /// What the server has just issued, however short its life. `None`: not the kind of token
-    /// that this host takes.
+    /// that this host takes, or an ID token that a renewal did not replace in time.
     fn issued(&self, session: &Session) -> Option<Outcome> {
-        let token = session.token(self.service.prefix.token)?;
+        let kind = self.service.prefix.token;
+        let token = match kind {
+            TokenKind::Access => session.token(kind)?,
+            TokenKind::Id => session.fresh(kind, self.world.clock.now(), 0)?,
+        };
         Some(Outcome::Found(Box::new(self.service.credential(session, token))))
     }
 }
@@ -298,6 +314,9 @@ pub fn sign_in(
         former: Vec::new(),
     };
     pen.save_session(&session)?;
+    if let Err(error) = profile.remember(world.environment) {
+        world.ui.warn(&format!("{home} has to be signed in to again next time: {}", error.what));
+    }
     if setbacks != Setbacks::default() {
         pen.note(Setbacks { refused: 0, ..setbacks });
     }
@@ -315,17 +334,6 @@ fn account_of(told: &Option<String>, options: &Options, ui: &Ui<'_>) -> String {
         (Some(asked), _) => asked.clone(),
         (None, told) => told.clone().unwrap_or_default(),
     }
-}
-
-/// Hosts without a profile are never asked about: only what was handed over for this very origin
-/// is given back.
-fn unknown_host(request: &Request, world: &World<'_>) -> Result<Outcome> {
-    let resource = &request.resource;
-    if let Some(credential) = profile::environment_token(resource, world.environment) {
-        return found(credential);
-    }
-    Ok(handed::get(request, world)?
-        .map_or(Outcome::NotMine, |credential| Outcome::Found(Box::new(credential))))
 }
 
 /// A session of this profile. One that another issuer gave is not: its tokens are for others.
@@ -380,5 +388,9 @@ fn not_signed_in(what: &str, road: &Road<'_>) -> Error {
 /// The command that mends most things.
 #[must_use]
 pub fn login_command(profile: &Profile) -> String {
-    format!("valetkey login {}", profile.home())
+    match profile.source {
+        Source::Configured | Source::Remembered => format!("valetkey login {}", profile.home()),
+        // Only the caller knows who issues its tokens.
+        Source::Offered => "run the same command in a terminal of your own".to_owned(),
+    }
 }

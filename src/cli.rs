@@ -30,6 +30,7 @@ pub enum Command {
   valetkey get|store|erase|capability    git's credential protocol, also as `valetkey git`
   valetkey docker get|store|erase|list   docker's credential helper
   valetkey token|header|json URL         one valid token on standard output; never signs in
+  valetkey keyring get|set|del ...       Python's keyring, for pip, uv and PDM
 
 Exit status: 0 done, 1 failed, 2 not signed in, 3 refused or timed out, 4 rejected by the server,
 5 try again later, 6 storage unavailable, 64 usage, 78 configuration",
@@ -137,6 +138,8 @@ pub enum Tool {
     Curl,
     Docker,
     Git,
+    /// For pip, uv and PDM
+    Keyring,
     /// The headersHelper of an MCP client
     Mcp,
     Pnpm,

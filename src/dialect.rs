@@ -1,9 +1,12 @@
 //! The languages of the callers. A dialect reads its own bytes into a `Request` and says an
 //! `Outcome` in its own bytes; it knows no provider, no store and no flow.
 
+pub mod cargo;
 pub mod docker;
 pub mod generic;
 pub mod git;
+pub mod keyring;
+pub mod kubectl;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -36,6 +39,10 @@ pub struct Call<'a> {
     pub input: &'a mut dyn Read,
     pub wire: &'a Wire<'a>,
     pub ask: &'a dyn Fn(&Request) -> Outcome,
+    /// Lets the next program of this name on PATH that is not ours have the whole call, with our
+    /// arguments and streams; whoever has read of them must not. It gives the exit status, or
+    /// `None` where there is no such program.
+    pub elsewhere: &'a dyn Fn(&str) -> Result<Option<u8>>,
 }
 
 impl Call<'_> {
@@ -86,8 +93,16 @@ impl Served {
     }
 }
 
-pub const DIALECTS: &[Dialect] =
-    &[git::DIALECT, docker::DIALECT, generic::TOKEN, generic::HEADER, generic::JSON];
+pub const DIALECTS: &[Dialect] = &[
+    git::DIALECT,
+    docker::DIALECT,
+    cargo::DIALECT,
+    kubectl::DIALECT,
+    keyring::DIALECT,
+    generic::TOKEN,
+    generic::HEADER,
+    generic::JSON,
+];
 
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Dialect> {

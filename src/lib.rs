@@ -17,7 +17,7 @@
 //! | [`profile`] | which provider serves a resource | connects |
 //! | [`vault`] | records, locks, cooldowns | connects |
 //! | [`ui`] | the person: terminal, browser, messages | touches stdout |
-//! | [`program`] | starts other programs | hands them our streams or tokens |
+//! | [`program`] | starts other programs | hands them our tokens, or our streams and goes on |
 //! | [`disk`] | private files, replaced whole | knows what is in them |
 //! | [`environment`] | variables and directories as values | reads the process |
 //! | [`clock`] | the time | |
@@ -149,10 +149,25 @@ fn serve(
     process: &mut Process,
     clock: &dyn Clock,
 ) -> error::Result<u8> {
-    with_world(process, clock, |world, input, wire, _| {
+    // As they came: a dialect sees them as text.
+    let given = process.arguments[process.arguments.len() - arguments.len()..].to_vec();
+    let output = process.output.try_clone();
+    with_world(process, clock, |world, input, wire, own| {
         let ask = |request: &model::Request| broker::answer(request, world);
         let environment = world.environment;
-        let mut call = Call { arguments, environment, input, wire, ask: &ask };
+        let elsewhere = |name: &str| {
+            let Some(next) = program::next(name, own, environment) else { return Ok(None) };
+            let failed = |error| {
+                let what = format!("{} cannot be started", next.display());
+                error::Error::new(Kind::Failed, what).because(error)
+            };
+            let output = output.as_ref().map_err(|error| failed(error.kind().into()))?;
+            let hidden = |name: &str| world.profiles.is_secret_variable(name);
+            let status = program::hand_over(&next, &given, output, environment, hidden);
+            status.map(Some).map_err(failed)
+        };
+        let mut call =
+            Call { arguments, environment, input, wire, ask: &ask, elsewhere: &elsewhere };
         let Served { status, why } = (dialect.serve)(&mut call)?;
         why.iter().for_each(ui::report);
         Ok(status)

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-pub use resource::{Key, Place, Resource};
+pub use resource::{Issuer, Key, Offer, Place, Resource};
 pub use secret::{Secret, fingerprint};
 
 /// Which store is used first.
@@ -55,7 +55,7 @@ pub struct Exchanged {
 }
 
 /// Which token of a session a host takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenKind {
     #[default]
@@ -274,7 +274,11 @@ pub struct Proof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Get,
+    /// What `get` would answer at once: no network, no question.
+    Cached,
     Store,
+    /// As `Store`, of what a person pastes now.
+    Paste,
     Erase,
     /// Everything there is to `get`, by origin; never a sign-in.
     List,

@@ -1,10 +1,11 @@
 //! The only room that starts other programs. They get null or pipes for their standard streams,
-//! never ours; they get no token in their arguments or environment; and none is waited for
-//! without an end.
+//! never ours, but for one that takes our place; they get no token in their arguments or
+//! environment; and none is waited for without an end.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -18,24 +19,41 @@ pub struct Finished {
     pub output: Vec<u8>,
 }
 
+/// Is set for a program that took our place: what it starts may be us, and must not go round.
+const HANDED_OVER: &str = "VALETKEY_HANDED_OVER";
+
 /// The first file of that name on PATH that could be started.
 #[must_use]
 pub fn find(name: &str, environment: &Environment) -> Option<PathBuf> {
-    let path = environment.get("PATH")?;
+    candidates(name, environment).next()
+}
+
+/// The first file of that name on PATH that is not `own` by another name. None for a program that
+/// was itself started in such a place.
+#[must_use]
+pub fn next(name: &str, own: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
+    let own = own?.canonicalize().ok()?;
+    let other = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path != own);
+    let again = environment.get(HANDED_OVER).is_some();
+    candidates(name, environment).find(other).filter(|_| !again)
+}
+
+fn candidates(name: &str, environment: &Environment) -> impl Iterator<Item = PathBuf> {
+    let path = environment.get("PATH").unwrap_or_default();
     std::env::split_paths(path)
         .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join(name))
-        .find(|candidate| is_program(candidate))
+        .map(move |directory| directory.join(name))
+        .filter(|candidate| is_program(candidate))
 }
 
 #[cfg(unix)]
-fn is_program(path: &std::path::Path) -> bool {
+fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(not(unix))]
-fn is_program(path: &std::path::Path) -> bool {
+fn is_program(path: &Path) -> bool {
     path.with_extension("exe").is_file()
 }
 
@@ -95,6 +113,31 @@ pub fn launch<'v>(
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command.spawn().map(drop)
+}
+
+/// Lets another program take our place, with our streams: it is waited for by whoever waits for
+/// us. Comes back only where it could not be started, or where the system knows no such thing.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn hand_over(
+    program: &Path,
+    arguments: &[OsString],
+    output: &File,
+    environment: &Environment,
+    hidden: impl Fn(&str) -> bool,
+) -> std::io::Result<u8> {
+    let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+    let mut command = command(program.as_os_str(), &arguments, environment, hidden);
+    command
+        .env(HANDED_OVER, "1")
+        .stdin(Stdio::inherit())
+        .stdout(output.try_clone()?)
+        .stderr(Stdio::inherit());
+    #[cfg(unix)]
+    return Err(std::os::unix::process::CommandExt::exec(&mut command));
+    #[cfg(not(unix))]
+    command.status().map(|status| status.code().and_then(|code| code.try_into().ok()).unwrap_or(1))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the room that starts programs")]

@@ -1,15 +1,30 @@
 //! What tools hand over, ask back and reject. A credential that a tool stored goes to the very
 //! origin that it was stored for and nowhere else; what we gave a tool ourselves is no news.
 
+use std::time::Duration;
+
 use super::{PATIENCE, World};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Key, Place, Presented, Record, Request, Resource, Static,
+    Caller, Credential, Form, Key, Offer, Outcome, Place, Presented, Record, Request, Resource,
+    Static,
 };
 use crate::profile::{self, Service};
 use crate::vault::Want;
 
-/// Gives back what was stored for this origin.
+/// Hosts without a profile are never asked about: only what was handed over for this very origin
+/// is given back.
+pub(super) fn unknown_host(request: &Request, world: &World<'_>) -> Result<Outcome> {
+    let resource = &request.resource;
+    let credential = match profile::environment_token(resource, world.environment) {
+        Some(credential) => Some(credential),
+        None => get(request, world)?,
+    };
+    Ok(credential.map_or(Outcome::NotMine, |credential| Outcome::Found(Box::new(credential))))
+}
+
+/// Gives back what was stored for this origin. git compares paths as they are; to everybody else
+/// what was stored without one is for every path.
 pub(super) fn get(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
     let resource = &request.resource;
     let mut found = world.vault.peek(&want_static(resource))?;
@@ -86,6 +101,35 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
         return Ok(());
     }
     keep(resource, presented, world)
+}
+
+/// How long a person may take to find a token and paste it.
+const TYPING: Duration = Duration::from_secs(600);
+
+/// Keeps what a person pastes.
+pub(super) fn paste(request: &Request, world: &World<'_>) -> Result<()> {
+    let Request { resource, caller, .. } = request;
+    let nobody = || {
+        let what = format!("nobody is here who could paste a token for {resource}");
+        Error::new(Kind::NotSignedIn, what).hint("give the token on standard input")
+    };
+    if !world.ui.person(*caller) {
+        return Err(nobody());
+    }
+    let page = match &resource.offer {
+        Some(Offer::Page(page)) => format!(", which you find at {page}"),
+        _ => String::new(),
+    };
+    let prompt = format!("paste the token for {resource}{page}, and press Enter");
+    let secret = world.ui.ask_secret(&prompt, TYPING, world.clock);
+    let Some(secret) = secret.ok_or_else(nobody)? else {
+        let what = format!("no token was given for {resource}");
+        return Err(Error::new(Kind::Refused, what));
+    };
+    let token = secret.clone();
+    let presented =
+        Presented { secret, token, authtype: None, expires: None, refresh: None, ephemeral: false };
+    keep(resource, &presented, world)
 }
 
 fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<()> {

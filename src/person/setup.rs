@@ -3,6 +3,7 @@
 
 mod docker;
 mod git;
+mod keyring;
 mod pnpm;
 mod recipes;
 
@@ -58,6 +59,7 @@ pub(super) fn setup(
     let steps = match typed.tool {
         Tool::Docker => docker::steps(&setup)?,
         Tool::Git => git::steps(&setup)?,
+        Tool::Keyring => keyring::steps(&setup)?,
         Tool::Pnpm => pnpm::steps(&setup)?,
         Tool::Curl | Tool::Mcp | Tool::Rclone => recipes::steps(&setup)?,
     };
@@ -86,6 +88,14 @@ impl Setup<'_> {
         let on_path = program::find("valetkey", self.world.environment)
             .filter(|path| real(path).is_some() && real(path) == real(own));
         Ok(on_path.unwrap_or_else(|| own.to_owned()))
+    }
+
+    /// Refuses `--host` where the tool asks one helper about everything.
+    fn no_hosts(&self, why: &str) -> Result<()> {
+        match self.typed.hosts.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Usage, why).hint("leave --host out")),
+        }
     }
 
     /// The step that makes, or takes away, the link of a dialect beside this program. None where

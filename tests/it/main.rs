@@ -5,6 +5,7 @@
 
 mod asked;
 mod browser_flow;
+mod cargo;
 mod clockwork;
 mod desktop;
 mod device_pace;
@@ -20,13 +21,17 @@ mod inside;
 mod installed;
 mod issuer;
 mod keychain;
+mod keyring;
 mod kill;
+mod kubectl;
 mod lab;
 mod lab_itself;
 mod leaks;
 mod listener;
 mod paste;
 mod peers;
+mod peers_cargo;
+mod peers_kubectl;
 mod planted;
 mod races;
 mod refresh;
