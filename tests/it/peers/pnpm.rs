@@ -1,7 +1,7 @@
 //! pnpm 9, 10 and 12 against a small npm registry that wants a token, set up by
 //! `valetkey setup pnpm`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -79,7 +79,7 @@ impl Workshop {
     }
 
     /// Resolves the package and fetches nothing.
-    fn resolve(&self, version: u32, program: &PathBuf, name: &str) -> Finished {
+    fn resolve(&self, version: u32, program: &Path, name: &str) -> Finished {
         let sandbox = &self.scene.sandbox;
         let manifest = "{\"name\":\"x\",\"dependencies\":{\"private-thing\":\"1.0.0\"}}";
         sandbox.write(&format!("work/{name}/package.json"), manifest.as_bytes(), 0o644);
