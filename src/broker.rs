@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Credential, Outcome, Record, Request, Secret, Session, Verb};
+use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
 use crate::oauth::{self, Failure, Oauth, Options};
-use crate::profile::{self, Flow, Profile, Profiles, Service};
+use crate::profile::{self, Flow, Profile, Profiles, Service, Source};
 use crate::ui::Ui;
 use crate::vault::{Pen, Setbacks, Vault, Want};
 
@@ -36,6 +36,7 @@ pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
     let outcome = match request.verb {
         Verb::Get | Verb::Cached => get(request, world),
         Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
+        Verb::Paste => handed::paste(request, world).map(|()| Outcome::Done),
         Verb::Erase => handed::erase(request, world).map(|erased| match erased {
             true => Outcome::Done,
             false => Outcome::NotMine,
@@ -47,7 +48,9 @@ pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
 
 fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let Request { resource, .. } = request;
-    let Some(service) = world.profiles.find(resource) else {
+    let offered = world.profiles.offered(resource)?;
+    let offered = offered.as_ref().and_then(Profile::service);
+    let Some(service) = offered.or_else(|| world.profiles.find(resource)) else {
         return unknown_host(request, world);
     };
     let profile = service.profile;
@@ -58,12 +61,13 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let want =
         Want { place: profile.place(), account: service.asked_account(resource), path: None };
     let road = Road { request, service, profile, world, want };
+    let seen = own(world.vault.peek(&road.want)?, profile);
     // The hot path: no lock, no network.
-    if let Some(session) = own(world.vault.peek(&road.want)?, profile)
-        && let Some(token) = road.fresh(&session)
-        && !is_rejected(request, &session)
+    if let Some(session) = &seen
+        && let Some(token) = road.fresh(session)
+        && !is_rejected(request, session)
     {
-        let mut credential = service.credential(&session, token);
+        let mut credential = service.credential(session, token);
         // Without a refresh token the next answer would be a sign-in.
         credential.renewable |= world.ui.could_ask(request.caller);
         return found(credential);
@@ -75,7 +79,7 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
         let what = format!("nothing is ready for {}", profile.home());
         return Ok(Outcome::NotFound(not_signed_in(&what, &road)));
     }
-    renew(&road)
+    renew(&road, seen.as_ref())
 }
 
 /// A request on its way to a token.
@@ -90,19 +94,32 @@ struct Road<'a> {
 impl Road<'_> {
     /// The token that this host takes, if it lives for as long as profile and caller want.
     fn fresh<'s>(&self, session: &'s Session) -> Option<&'s Secret> {
-        let margin = self.profile.refresh_margin.max(self.request.lifetime);
-        session.fresh(self.service.prefix.token, self.world.clock.now(), margin)
+        let kind = self.service.prefix.token;
+        let life = session.expires(kind).map(|end| end.saturating_sub(session.renewed));
+        let lifetime = match life {
+            // No renewal brings that much: half of what there is has to do, or each of fifty
+            // callers renews once more.
+            Some(life) if life <= self.request.lifetime => life / 2,
+            _ => self.request.lifetime,
+        };
+        let margin = self.profile.refresh_margin.max(lifetime);
+        session.fresh(kind, self.world.clock.now(), margin)
     }
 
     /// What the server has just issued, however short its life. `None`: not the kind of token
-    /// that this host takes.
+    /// that this host takes, or an ID token that a renewal did not replace in time.
     fn issued(&self, session: &Session) -> Option<Outcome> {
-        let token = session.token(self.service.prefix.token)?;
+        let kind = self.service.prefix.token;
+        let token = match kind {
+            TokenKind::Access => session.token(kind)?,
+            TokenKind::Id => session.fresh(kind, self.world.clock.now(), 0)?,
+        };
         Some(Outcome::Found(Box::new(self.service.credential(session, token))))
     }
 }
 
-fn renew(road: &Road<'_>) -> Result<Outcome> {
+/// What to do about the session that was `seen` without the lock, if any.
+fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     let Road { request, service, profile, world, want } = road;
     let could_ask = world.ui.could_ask(request.caller);
     let patience = if could_ask { PATIENCE + oauth::TIMEOUT } else { PATIENCE };
@@ -118,23 +135,29 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session)) {
         setbacks = reject(session, setbacks, &pen, now)?;
     }
-    // Another process was faster.
-    if let Some(session) = &held
-        && let Some(token) = road.fresh(session)
-    {
-        return found(service.credential(session, token));
+    // Another process was faster: what it got is the newest there is, however short its life.
+    if let Some(session) = &held {
+        let kind = service.prefix.token;
+        let newer = seen.and_then(|seen| seen.token(kind)) != session.token(kind);
+        let token = if newer { session.fresh(kind, now, 0) } else { road.fresh(session) };
+        if let Some(token) = token {
+            return found(service.credential(session, token));
+        }
     }
     // One rejection is a dead token, and renewed away. A second one means that renewing does not
     // help, and a third that signing in does not either.
     if setbacks.rejections <= 1
         && let Some(session) = held
     {
-        if let Some(outcome) = refresh(road, &pen, session)? {
-            return Ok(outcome);
+        match refresh(road, &pen, session)? {
+            Renewal::Answer(outcome) => return Ok(outcome),
+            Renewal::Useless => {}
+            // Whoever comes now finds nothing and waits for another lock: the sign-in needs that.
+            Renewal::Gone => {
+                drop(pen);
+                return renew(road, seen);
+            }
         }
-        // Whoever comes now finds nothing and waits for another lock: the sign-in needs that one.
-        drop(pen);
-        return renew(road);
     }
     if setbacks.rejections > 2 {
         let what = format!("{} keeps rejecting new tokens", profile.home());
@@ -162,20 +185,29 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     })
 }
 
-/// Renews a session whose lock is held. `None`: it could not be renewed any more, and is gone.
-fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Option<Outcome>> {
+/// What came of a renewal that did not fail.
+enum Renewal {
+    Answer(Outcome),
+    /// The session lives, without the token that this host takes.
+    Useless,
+    /// The session could not be renewed any more, and has been removed.
+    Gone,
+}
+
+/// Renews a session whose lock is held.
+fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Renewal> {
     let Road { profile, world, .. } = road;
     match renew_session(profile, world, pen, &mut session) {
-        Ok(()) => Ok(road.issued(&session)),
+        Ok(()) => Ok(road.issued(&session).map_or(Renewal::Useless, Renewal::Answer)),
         Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {
             world.ui.log(|| format!("the grant of {} is dead", session.key.text()));
             pen.remove()?;
-            Ok(None)
+            Ok(Renewal::Gone)
         }
         // It lives a little longer than the margin: good enough while the server is away.
         Err(Failure::Transient(error)) => {
             match session.fresh(road.service.prefix.token, world.clock.now(), 0) {
-                Some(token) => found(road.service.credential(&session, token)).map(Some),
+                Some(token) => found(road.service.credential(&session, token)).map(Renewal::Answer),
                 None => Err(error),
             }
         }
@@ -271,6 +303,9 @@ pub fn sign_in(
         former: Vec::new(),
     };
     pen.save_session(&session)?;
+    if let Err(error) = profile.remember(world.environment) {
+        world.ui.warn(&format!("{home} has to be signed in to again next time: {}", error.what));
+    }
     if setbacks != Setbacks::default() {
         pen.note(Setbacks { refused: 0, ..setbacks });
     }
@@ -353,5 +388,9 @@ fn not_signed_in(what: &str, road: &Road<'_>) -> Error {
 /// The command that mends most things.
 #[must_use]
 pub fn login_command(profile: &Profile) -> String {
-    format!("valetkey login {}", profile.home())
+    match profile.source {
+        Source::Configured | Source::Remembered => format!("valetkey login {}", profile.home()),
+        // Only the caller knows who issues its tokens.
+        Source::Offered => "run the same command in a terminal of your own".to_owned(),
+    }
 }

@@ -139,13 +139,21 @@ pub struct Setup {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Tool {
+    /// For GIT_ASKPASS
     Askpass,
     Bazel,
+    Curl,
     Docker,
     Git,
     #[value(alias = "goauth")]
     Go,
+    /// For pip, uv and PDM
     Keyring,
+    /// The headersHelper of an MCP client
+    Mcp,
+    Pnpm,
+    Rclone,
+    /// The token helper of Vault and OpenBao
     Vault,
 }
 

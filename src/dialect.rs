@@ -3,11 +3,13 @@
 
 pub mod askpass;
 pub mod bazel;
+pub mod cargo;
 pub mod docker;
 pub mod generic;
 pub mod git;
 pub mod goauth;
 pub mod keyring;
+pub mod kubectl;
 pub mod timestamp;
 pub mod vault;
 
@@ -63,6 +65,13 @@ impl Call<'_> {
     }
 }
 
+/// Whether a text can be said in one line: some callers read lines, and one more would be a lie
+/// of ours.
+#[must_use]
+pub fn is_one_line(text: &str) -> bool {
+    !text.contains(['\n', '\r', '\0'])
+}
+
 /// One language.
 pub struct Dialect {
     /// As in `valetkey NAME ...`.
@@ -94,10 +103,12 @@ impl Served {
 pub const DIALECTS: &[Dialect] = &[
     git::DIALECT,
     docker::DIALECT,
+    cargo::DIALECT,
+    kubectl::DIALECT,
+    keyring::DIALECT,
     generic::TOKEN,
     generic::HEADER,
     generic::JSON,
-    keyring::DIALECT,
     goauth::DIALECT,
     bazel::DIALECT,
     vault::DIALECT,

@@ -213,3 +213,42 @@ fn with_world(
     let wire = Wire::new(&process.output);
     work(&world, &mut process.input, &wire, process.program.as_deref())
 }
+
+/// What a stranger's bytes reach first, each as one function. tests/fuzz feeds them, and the tests
+/// below its seeds.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
+    pub use crate::dialect::git::fuzz as git_request;
+    pub use crate::oauth::fuzzing::{metadata, redirect, token_answer};
+    pub use crate::profile::fuzz as configuration;
+    pub use crate::vault::fuzz as record;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fuzzing;
+
+    type Target = (&'static str, fn(&[u8]));
+
+    #[test]
+    fn the_seeds_of_the_fuzz_targets_hold() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+        let targets: &[Target] = &[
+            ("configuration", fuzzing::configuration),
+            ("git_request", fuzzing::git_request),
+            ("metadata", fuzzing::metadata),
+            ("record", fuzzing::record),
+            ("redirect", fuzzing::redirect),
+            ("token_answer", fuzzing::token_answer),
+        ];
+        for (name, target) in targets {
+            let seeds = std::fs::read_dir(corpus.join(name)).unwrap();
+            let mut count = 0;
+            for seed in seeds {
+                target(&std::fs::read(seed.unwrap().path()).unwrap());
+                count += 1;
+            }
+            assert!(count > 2, "{name} has no seeds");
+        }
+    }
+}

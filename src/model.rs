@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-pub use resource::{Key, Place, Resource};
+pub use resource::{Issuer, Key, Offer, Place, Resource};
 pub use secret::{Secret, fingerprint};
 
 /// Which store is used first.
@@ -45,7 +45,7 @@ pub struct Identity {
 }
 
 /// Which token of a session a host takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenKind {
     #[default]
@@ -257,6 +257,8 @@ pub enum Verb {
     /// What `get` would answer at once: no network, no question.
     Cached,
     Store,
+    /// As `Store`, of what a person pastes now.
+    Paste,
     Erase,
     /// Everything there is to `get`, by origin; never a sign-in.
     List,

@@ -401,7 +401,8 @@ fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure> {
 
 /// An error code of RFC 6749 section 5.2 or RFC 8628 section 3.5.
 fn failure(code: &str, description: Option<&str>, answer: &Answer) -> Failure {
-    let said = said(code, description);
+    let description = description.map(|text| answer.without_secrets(text));
+    let said = said(&answer.without_secrets(code), description.as_deref());
     match code {
         "invalid_grant" | "bad_refresh_token" => Failure::GrantDead,
         "access_denied" | "authorization_declined" => Failure::Denied,
@@ -439,12 +440,53 @@ fn refused(answer: &Answer) -> Error {
     Error::new(Kind::Rejected, what)
 }
 
+/// For fuzzing: whatever a server says, no token comes in that is more than a word, and no
+/// message goes out that could act on a terminal.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
+    pub use super::code::fuzz as redirect;
+    pub use super::metadata::fuzz as metadata;
+    use super::{Answer, Failure, identity, read_token};
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    /// # Panics
+    /// When that is not so.
+    pub fn token_answer(body: &[u8]) {
+        let now = 1_700_000_000;
+        // The same bytes as what an ID token says.
+        let token = format!("e30.{}.e30", URL_SAFE_NO_PAD.encode(body));
+        let found = identity::read(&token, "client", Some("https://auth.example"), now);
+        assert!(found.is_none_or(|identity| identity.expires > now - 61));
+        for kind in ["application/json", "application/x-www-form-urlencoded"] {
+            for status in [200, 400, 503] {
+                let (kind, host) = (kind.to_owned(), "auth.example".to_owned());
+                let answer = Answer { status, kind, body: body.to_vec(), host, sent: Vec::new() };
+                match read_token(&answer, now) {
+                    Ok(tokens) => {
+                        assert_eq!(status, 200);
+                        let tokens = [tokens.access, tokens.refresh];
+                        for token in tokens.into_iter().flatten() {
+                            assert!(token.expose().bytes().all(|byte| byte.is_ascii_graphic()));
+                        }
+                    }
+                    Err(Failure::Transient(error) | Failure::Other(error)) => {
+                        assert!(!error.what.chars().any(char::is_control));
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn answer(status: u16, kind: &str, body: &str) -> Answer {
-        Answer { status, kind: kind.into(), body: body.into(), host: "auth.example".into() }
+        let (kind, body, host) = (kind.into(), body.into(), "auth.example".into());
+        Answer { status, kind, body, host, sent: Vec::new() }
     }
 
     fn read(status: u16, body: &str) -> Result<TokenSet, Failure> {

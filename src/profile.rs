@@ -2,14 +2,17 @@
 //! the user's word; nothing a server says can add an origin to it. This room never connects.
 
 mod config;
+mod remembered;
 
 use url::Url;
 
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Credential, Form, Key, Place, Proof, Resource, Scheme, Secret, Session, StoreChoice, TokenKind,
+    Credential, Form, Key, Offer, Place, Proof, Resource, Scheme, Secret, Session, StoreChoice,
+    TokenKind,
 };
+pub use remembered::Found;
 
 /// What the configuration says as a whole.
 #[derive(Debug, Default)]
@@ -36,10 +39,23 @@ pub enum Flow {
     None,
 }
 
+/// Who says that a provider issues the credentials of an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// The user's configuration.
+    #[default]
+    Configured,
+    /// A person who signed in there: for one resource that nobody configured.
+    Remembered,
+    /// A caller or a host, for its own resource, and only now.
+    Offered,
+}
+
 /// One provider and the origins whose credentials it issues.
 #[derive(Debug, Clone)]
 pub struct Profile {
     pub name: String,
+    pub source: Source,
     pub origins: Vec<Prefix>,
     pub issuer: Option<Url>,
     pub endpoints: Endpoints,
@@ -89,7 +105,7 @@ pub struct Endpoints {
 }
 
 /// The loopback redirect (RFC 8252 section 7.3).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Redirect {
     /// `127.0.0.1`, `[::1]` or `localhost`.
     pub host: String,
@@ -106,26 +122,50 @@ pub struct AccountSource {
 }
 
 impl Profiles {
-    /// Reads the user's configuration.
+    /// Reads the user's configuration, and what sign-ins remembered for other origins.
     ///
     /// # Errors
     /// `Configuration` when it is unsafe, is not TOML or says what nobody understands.
     pub fn load(environment: &Environment) -> Result<Self> {
-        config::load(environment)
+        let mut profiles = config::load(environment)?;
+        for found in remembered::load(environment) {
+            let named = profiles.named(&found.name).is_some();
+            let resource = Resource::parse(&found.name)?;
+            if !named && profiles.find(&resource).is_none() {
+                profiles.profiles.push(found);
+            }
+        }
+        Ok(profiles)
+    }
+
+    /// The provider that the caller names for its resource, if the user has configured none.
+    ///
+    /// # Errors
+    /// `Configuration` when what is named cannot be used.
+    pub fn offered(&self, resource: &Resource) -> Result<Option<Profile>> {
+        let Some(Offer::Issuer(issuer)) = &resource.offer else { return Ok(None) };
+        let found = self.find(resource);
+        if found.is_some_and(|service| service.profile.source == Source::Configured) {
+            return Ok(None);
+        }
+        remembered::offered(resource, issuer).map(Some)
     }
 
     /// The profile with the longest prefix of the resource. A request without a path is for the
     /// whole origin, so it also finds a profile that is bound to one path of it, if only one is.
+    /// A resource that leads on to other hosts must be named by a profile in full.
     #[must_use]
     pub fn find(&self, resource: &Resource) -> Option<Service<'_>> {
-        let exactly = self.bound_to(&resource.origin(), resource);
-        exactly.or_else(|| {
+        let origin = resource.web_origin();
+        let service = self.bound_to(&origin, resource).or_else(|| {
             // Some dialects name no scheme. On this machine either stays on this machine.
-            let other = if resource.protocol == "https" { "http" } else { "https" };
+            let other = if origin.starts_with("https:") { "http" } else { "https" };
             let origin = format!("{other}://{}", resource.host);
             let here = Url::parse(&origin).is_ok_and(|url| is_loopback(&url));
             here.then(|| self.bound_to(&origin, resource)).flatten()
-        })
+        });
+        let path = resource.path.as_deref().unwrap_or_default();
+        service.filter(|service| !resource.leads_on() || service.prefix.path == path)
     }
 
     fn bound_to(&self, origin: &str, resource: &Resource) -> Option<Service<'_>> {
@@ -180,6 +220,12 @@ impl Prefix {
 }
 
 impl Profile {
+    /// What this profile does for its first origin.
+    #[must_use]
+    pub fn service(&self) -> Option<Service<'_>> {
+        self.origins.first().map(|prefix| Service { profile: self, prefix })
+    }
+
     /// Where this profile's sessions are kept.
     #[must_use]
     pub fn place(&self) -> Place {
@@ -299,7 +345,8 @@ pub fn environment_token(resource: &Resource, environment: &Environment) -> Opti
 fn host_token<'a>(resource: &Resource, environment: &'a Environment) -> Option<&'a str> {
     let host = &resource.host;
     let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
-    if resource.protocol != "https" || host.is_empty() || !plain {
+    let secure = resource.web_origin().starts_with("https:") && !resource.leads_on();
+    if !secure || host.is_empty() || !plain {
         return None;
     }
     let name = format!("VALETKEY_TOKEN_{}", host.replace('-', "__").replace('.', "_"));
@@ -332,6 +379,27 @@ pub fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
+    }
+}
+
+/// For fuzzing: every origin that a configuration binds is one that it finds again, and
+/// one that may have tokens.
+///
+/// # Panics
+/// When that is not so.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(profiles) = config::parse(text, &Environment::default()) else { return };
+    for profile in profiles.iter() {
+        for prefix in &profile.origins {
+            let url = format!("{}/{}", prefix.origin, prefix.path);
+            let resource = Resource::parse(&url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(resource.origin(), prefix.origin);
+            let found = profiles.find(&resource).map(|service| &service.profile.name);
+            assert_eq!(found, Some(&profile.name));
+            assert!(Url::parse(&url).is_ok_and(|url| is_safe(&url)));
+        }
     }
 }
 
@@ -378,6 +446,28 @@ mod tests {
         }
     }
 
+    /// A stranger's folder on a host full of folders, put into the configuration of a repository.
+    #[test]
+    fn what_leads_on_to_other_hosts_must_be_named_in_full() {
+        let profiles = profiles(
+            r#"
+            [profile.a]
+            origins = ["https://git.example", "https://git.example/team/index"]
+            issuer = "https://auth.example"
+            "#,
+        );
+        assert_eq!(found(&profiles, "sparse+https://git.example/team/index/"), Some("a"));
+        assert_eq!(found(&profiles, "terraform+https://git.example"), Some("a"));
+        for stranger in [
+            "sparse+https://git.example/evil/index/",
+            "sparse+https://git.example/team/index/evil",
+            "sparse+http://git.example/team/index/",
+            "registry+https://git.example/team/index",
+        ] {
+            assert_eq!(found(&profiles, stranger), None, "{stranger}");
+        }
+    }
+
     #[test]
     fn a_token_of_the_environment_is_bound_to_its_host() {
         let token = |url: &str| {
@@ -386,6 +476,8 @@ mod tests {
             environment_token(&Resource::parse(url).expect("a URL"), &environment).is_some()
         };
         assert!(token("https://my-git.example/a"));
+        assert!(token("terraform+https://my-git.example"));
+        assert!(!token("sparse+https://my-git.example/a"));
         assert!(!token("http://my-git.example"));
         assert!(!token("https://my-git.example:8443"));
         assert!(!token("https://my.git.example"));

@@ -74,13 +74,14 @@ pub fn run(
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (mut to, mut from) = (child.stdin.take(), child.stdout.take());
     let input = zeroize::Zeroizing::new(input.to_vec());
-    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         // A program that does not read its input is no failure; its answer tells.
         if let Some(to) = &mut to {
             let _ = to.write_all(&input);
         }
-        drop(to);
+    });
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
         let mut output = Vec::new();
         let read = from.as_mut().map_or(Ok(0), |from| from.read_to_end(&mut output));
         let _ = sender.send(read.map(|_| output));
@@ -155,4 +156,38 @@ fn command(
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: Duration) -> std::io::Result<Finished> {
+        let environment: Environment =
+            [("PATH".into(), "/usr/bin:/bin".into()), ("VALETKEY_TOKEN_a".into(), "canary".into())]
+                .into_iter()
+                .collect();
+        let hidden = |name: &str| name.starts_with("VALETKEY_TOKEN_");
+        let arguments = ["-c", script].map(OsStr::new);
+        run(OsStr::new("/bin/sh"), &arguments, &[b'x'; 1 << 20], &environment, hidden, limit)
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_program_that_hangs_is_killed_when_its_time_is_over() {
+        let error = shell("exec sleep 600", Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        // One that answers much without reading anything is no trouble.
+        let finished = shell("exec head -c 300000 /dev/zero", LONG).unwrap();
+        assert!(finished.success && finished.output.len() == 300_000);
+        assert!(!shell("exit 3", LONG).unwrap().success);
+    }
+
+    #[test]
+    fn no_program_sees_a_token_of_the_environment() {
+        let finished = shell("env", LONG).unwrap();
+        let text = String::from_utf8_lossy(&finished.output);
+        assert!(text.contains("PATH=") && !text.contains("canary"), "{text}");
+    }
 }

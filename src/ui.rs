@@ -7,6 +7,9 @@
 //!   stand before them.
 //! - What strangers wrote is stripped of control and direction characters before it is shown.
 
+#[cfg(unix)]
+mod secret;
+
 use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -15,9 +18,10 @@ use std::sync::mpsc;
 
 use url::Url;
 
+use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::model::Caller;
+use crate::model::{Caller, Secret};
 use crate::program;
 
 pub struct Ui<'a> {
@@ -156,6 +160,20 @@ impl<'a> Ui<'a> {
         Some(receiver)
     }
 
+    /// Asks for a secret that does not show while it is typed or pasted. The outer `None`: there
+    /// is no terminal to ask on; the inner: the person gave none.
+    #[must_use]
+    pub fn ask_secret(
+        &self,
+        prompt: &str,
+        limit: std::time::Duration,
+        clock: &dyn Clock,
+    ) -> Option<Option<Secret>> {
+        let terminal = self.terminal().filter(|terminal| in_foreground(terminal))?;
+        let prompt = || self.say(prompt);
+        Some(read_secret(terminal, &prompt, limit, clock, &|| self.caller_is_gone()))
+    }
+
     fn terminal(&self) -> Option<&File> {
         self.terminal.get_or_init(open_terminal).as_ref()
     }
@@ -245,6 +263,20 @@ fn open_terminal() -> Option<File> {
 #[cfg(not(unix))]
 fn open_terminal() -> Option<File> {
     OpenOptions::new().read(true).write(true).open("CONIN$").ok()
+}
+
+#[cfg(unix)]
+use secret::read as read_secret;
+
+#[cfg(not(unix))]
+fn read_secret(
+    _: &File,
+    _: &dyn Fn(),
+    _: std::time::Duration,
+    _: &dyn Clock,
+    _: &dyn Fn() -> bool,
+) -> Option<Secret> {
+    None
 }
 
 /// A background job that reads its terminal is stopped by the kernel.

@@ -425,3 +425,21 @@ impl Pen<'_> {
         let _ = serde_json::to_vec(&setbacks).map(|content| disk::replace(&path, &content));
     }
 }
+
+/// For fuzzing: a record that is read is written as it was, and one that is not is not
+/// quoted.
+///
+/// # Panics
+/// When that is not so.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    match record::read(bytes, "here") {
+        Ok(read) => {
+            let written = record::write(&read);
+            let again = record::read(&written, "here").unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(record::write(&again), written);
+            assert_eq!(again.key(), read.key());
+        }
+        Err(error) => assert!(error.what.starts_with("the record in here ")),
+    }
+}

@@ -1,10 +1,12 @@
 //! What tools hand over, ask back and reject. A credential that a tool stored goes to the very
 //! origin that it was stored for and nowhere else; what we gave a tool ourselves is no news.
 
+use std::time::Duration;
+
 use super::{PATIENCE, World};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Key, Place, Presented, Record, Request, Resource, Static,
+    Caller, Credential, Form, Key, Offer, Place, Presented, Record, Request, Resource, Static,
 };
 use crate::profile::{self, Service};
 use crate::vault::Want;
@@ -13,16 +15,14 @@ use crate::vault::Want;
 /// what was stored without one is for every path.
 pub(super) fn get(request: &Request, world: &World<'_>) -> Result<Option<Credential>> {
     let resource = &request.resource;
-    let want = want_static(resource);
-    let record = match world.vault.peek(&want)? {
-        None if want.path.is_some() && request.caller != Caller::Git => {
-            let mut records = world.vault.matching(&Want { path: None, ..want })?;
-            records.retain(|record| record.key().path.is_none());
-            records.into_iter().max_by_key(Record::chosen)
-        }
-        record => record,
-    };
-    let Some(Record::Static(entry)) = record else { return Ok(None) };
+    let mut found = world.vault.peek(&want_static(resource))?;
+    // git wants a path to be equal. To the others it says which part of the host they are after.
+    if found.is_none() && resource.path.is_some() && request.caller != Caller::Git {
+        let whole = Want { path: None, ..want_static(resource) };
+        let stored = world.vault.matching(&whole)?.into_iter();
+        found = stored.filter(|record| record.key().path.is_none()).max_by_key(Record::chosen);
+    }
+    let Some(Record::Static(entry)) = found else { return Ok(None) };
     let Static { key, secret, authtype, expires, refresh, stored: _ } = entry;
     let expired = expires.is_some_and(|expires| expires <= world.clock.now());
     // git drops the expired secret and hands the refresh token to the generator that left it.
@@ -91,6 +91,35 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
     keep(resource, presented, world)
 }
 
+/// How long a person may take to find a token and paste it.
+const TYPING: Duration = Duration::from_secs(600);
+
+/// Keeps what a person pastes.
+pub(super) fn paste(request: &Request, world: &World<'_>) -> Result<()> {
+    let Request { resource, caller, .. } = request;
+    let nobody = || {
+        let what = format!("nobody is here who could paste a token for {resource}");
+        Error::new(Kind::NotSignedIn, what).hint("give the token on standard input")
+    };
+    if !world.ui.person(*caller) {
+        return Err(nobody());
+    }
+    let page = match &resource.offer {
+        Some(Offer::Page(page)) => format!(", which you find at {page}"),
+        _ => String::new(),
+    };
+    let prompt = format!("paste the token for {resource}{page}, and press Enter");
+    let secret = world.ui.ask_secret(&prompt, TYPING, world.clock);
+    let Some(secret) = secret.ok_or_else(nobody)? else {
+        let what = format!("no token was given for {resource}");
+        return Err(Error::new(Kind::Refused, what));
+    };
+    let token = secret.clone();
+    let presented =
+        Presented { secret, token, authtype: None, expires: None, refresh: None, ephemeral: false };
+    keep(resource, &presented, world)
+}
+
 fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<()> {
     let entry = Static {
         key: Key {
@@ -131,11 +160,21 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
         for record in world.vault.matching(&want)? {
             let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
             let Some(Record::Session(mut session)) = held else { continue };
-            let meant =
-                presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
-            if meant && session.tokens.access.is_some() {
-                super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
-                erased = true;
+            if session.tokens.access.is_none() {
+                continue;
+            }
+            match presented {
+                // Who names no secret has not been rejected by any host: it is a sign-out.
+                None => {
+                    session.forget_access();
+                    pen.save_session(&session)?;
+                    erased = true;
+                }
+                Some(presented) if session.holds(&presented.token.fingerprint()) => {
+                    super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
+                    erased = true;
+                }
+                Some(_) => {}
             }
         }
     }

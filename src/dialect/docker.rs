@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::{Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Verb};
 
 pub const DIALECT: Dialect = Dialect {
@@ -23,6 +23,9 @@ const NOT_FOUND: &str = "credentials not found in native keychain";
 const NO_SERVER: &str = "no credentials server URL";
 const NO_USERNAME: &str = "no credentials username";
 
+/// Of our own: a request that is no answerable question, and no miss either.
+const TOO_LONG: &str = "the request is longer than 1 MiB";
+
 /// Bytes of a request.
 const LIMIT: u64 = 1 << 20;
 
@@ -31,6 +34,7 @@ const LIFETIME: u64 = 600;
 
 /// Docker Hub's one entry, whatever it is called.
 const HUB: &str = "https://index.docker.io/v1/";
+const HUB_HOSTS: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -64,16 +68,15 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
             Ok(Served::default())
         }
         unknown => {
-            let printable: String = unknown.chars().filter(|letter| !letter.is_control()).collect();
-            Ok(refuse(call, &format!("docker-credential-valetkey: unknown action: {printable}")))
+            Ok(refuse(call, &format!("docker-credential-valetkey: unknown action: {unknown}")))
         }
     }
 }
 
 fn get(call: &mut Call<'_>) -> Result<Served> {
-    let server = match server(call)? {
-        Some(server) => server,
-        None => return Ok(refuse(call, NO_SERVER)),
+    let server = match server(call) {
+        Ok(server) => server,
+        Err(sentence) => return Ok(refuse(call, sentence)),
     };
     let Some(resource) = resource(&server, None) else { return Ok(refuse(call, NOT_FOUND)) };
     match (call.ask)(&request(Verb::Get, resource, None)) {
@@ -111,17 +114,13 @@ fn answer(server: &str, credential: &Credential) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 fn store(call: &mut Call<'_>) -> Result<Served> {
-    let input = input(call)?;
-    // serde's own message could quote the secret.
-    let Ok(entry) = serde_json::from_slice::<Entry>(&input) else {
-        return Ok(refuse(call, "the credentials are not JSON"));
+    let entry = match entry(call) {
+        Ok(entry) => entry,
+        Err(sentence) => return Ok(refuse(call, sentence)),
     };
     let server = entry.server.trim();
-    if server.is_empty() {
-        return Ok(refuse(call, NO_SERVER));
-    }
-    if entry.username.is_empty() {
-        return Ok(refuse(call, NO_USERNAME));
+    if is_dockers_own(server) {
+        return Ok(Served::default());
     }
     let Some(resource) = resource(server, Some(&entry.username)) else {
         return Ok(refuse(call, "the server URL cannot be understood"));
@@ -141,9 +140,31 @@ fn store(call: &mut Call<'_>) -> Result<Served> {
     }
 }
 
+/// What `store` hands over, or the sentence that refuses it.
+fn entry(call: &mut Call<'_>) -> std::result::Result<Entry, &'static str> {
+    let input = input(call)?;
+    // serde's own message could quote the secret.
+    let entry: Entry = serde_json::from_slice(&input)
+        .map_err(|_| "the credentials are not a JSON object of three strings")?;
+    if entry.server.trim().is_empty() {
+        return Err(NO_SERVER);
+    }
+    if entry.username.is_empty() {
+        return Err(NO_USERNAME);
+    }
+    // Other dialects answer in lines. A secret may have them: Google's key files do.
+    if entry.username.chars().any(char::is_control) {
+        return Err("the user name holds a control character");
+    }
+    Ok(entry)
+}
+
 /// Erasing nothing is success: clients erase every spelling of a name in turn.
 fn erase(call: &mut Call<'_>) -> Result<Served> {
-    let Some(server) = server(call)? else { return Ok(refuse(call, NO_SERVER)) };
+    let server = match server(call) {
+        Ok(server) => server,
+        Err(sentence) => return Ok(refuse(call, sentence)),
+    };
     let Some(resource) = resource(&server, None) else { return Ok(Served::default()) };
     match (call.ask)(&request(Verb::Erase, resource, None)) {
         Outcome::Failed(error) => Ok(failed(call, &error)),
@@ -179,56 +200,65 @@ fn server_name(origin: &str) -> Option<String> {
     Some(if host == "index.docker.io" { HUB.to_owned() } else { host.to_owned() })
 }
 
-/// The host that a key means. `None`: nothing that could be answered. Docker keeps tokens of its
-/// own sign-in to the Hub below two paths, and asks for one of them on every logout.
+/// The host that a key means. `None`: nothing that could be answered.
 fn resource(server: &str, account: Option<&str>) -> Option<Resource> {
-    let (scheme, rest) = server.split_once("://").unwrap_or(("https", server));
-    if !matches!(scheme, "http" | "https") {
+    if is_dockers_own(server) {
         return None;
     }
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = host.strip_suffix(":443").unwrap_or(host);
-    let hub = ["docker.io", "index.docker.io", "registry-1.docker.io"];
-    if hub.iter().any(|name| host.eq_ignore_ascii_case(name)) {
-        let own = ["v1/access-token", "v1/refresh-token"];
-        if own.iter().any(|token| path.trim_end_matches('/') == *token) {
-            return None;
-        }
-        return Resource::new("https", "index.docker.io", None, account).ok();
+    let (scheme, rest) = server.split_once("://").unwrap_or(("https", server));
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
     }
     // The scheme is noise: `docker logout` erases a name with each. The path is a repository.
+    let host = rest.split_once('/').map_or(rest, |(host, _)| host);
+    let host = Resource::new("https", host, None, None).ok()?.host;
+    let host = if HUB_HOSTS.contains(&host.as_str()) { HUB_HOSTS[0] } else { &host };
     Resource::new("https", host, None, account).ok()
+}
+
+/// Docker keeps the tokens of its own sign-in to the Hub below two paths, and asks for one of
+/// them on every logout. They are nobody else's: never answered, and never kept.
+fn is_dockers_own(server: &str) -> bool {
+    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let hub = Resource::new("https", host, None, None)
+        .is_ok_and(|resource| HUB_HOSTS.contains(&resource.host.as_str()));
+    hub && matches!(path.trim_matches('/'), "v1/access-token" | "v1/refresh-token")
 }
 
 fn request(verb: Verb, resource: Resource, presented: Option<Presented>) -> Request {
     Request { verb, resource, caller: Caller::Patient, lifetime: LIFETIME, presented, proof: None }
 }
 
-fn input(call: &mut Call<'_>) -> Result<Zeroizing<Vec<u8>>> {
+fn input(call: &mut Call<'_>) -> std::result::Result<Zeroizing<Vec<u8>>, &'static str> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = call.input.take(LIMIT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Error::new(Kind::Usage, "the request cannot be read").because(error))?;
+    read.map_err(|_| "the request cannot be read")?;
     if bytes.len() as u64 > LIMIT {
-        return Err(Error::new(Kind::Usage, "the request is longer than 1 MiB"));
+        return Err(TOO_LONG);
     }
     Ok(bytes)
 }
 
-fn server(call: &mut Call<'_>) -> Result<Option<String>> {
+/// The key that is asked about, or the sentence that refuses it.
+fn server(call: &mut Call<'_>) -> std::result::Result<String, &'static str> {
     let input = input(call)?;
-    let text = std::str::from_utf8(&input).unwrap_or_default().trim();
-    Ok((!text.is_empty()).then(|| text.to_owned()))
+    // What is not text becomes a name that no host has.
+    let text = String::from_utf8_lossy(&input).trim().to_owned();
+    if text.is_empty() { Err(NO_SERVER) } else { Ok(text) }
 }
 
 /// Whatever is wrong is said on standard output, where clients look for it.
 fn refuse(call: &Call<'_>, sentence: &str) -> Served {
-    call.wire.send(format!("{sentence}\n").as_bytes());
+    let line: String = sentence.chars().filter(|letter| !letter.is_control()).collect();
+    call.wire.send(format!("{line}\n").as_bytes());
     Served { status: 1, why: None }
 }
 
 fn failed(call: &Call<'_>, error: &Error) -> Served {
+    let what = error.what.replace('\n', " ");
     let hint = error.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
-    refuse(call, &format!("{}{hint}", error.what).replace('\n', " "))
+    refuse(call, &format!("{what}{hint}"))
 }
 
 #[cfg(test)]
@@ -248,6 +278,8 @@ mod tests {
             "http://ghcr.io",
             "https://ghcr.io:443",
             "https://ghcr.io/v2/",
+            "HTTPS://ghcr.io.",
+            "ghcr.io:443/v2",
             "ghcr.io/owner/repository",
         ] {
             assert_eq!(origin(spelling).as_deref(), Some("https://ghcr.io"), "{spelling}");
@@ -266,7 +298,12 @@ mod tests {
             "https://index.docker.io/v1/access-token",
             "https://index.docker.io/v1/refresh-token",
             "nerdctl-experimental://ns/host/ghcr.io",
+            "index.docker.io/v1/refresh-token",
+            "http://docker.io:443/v1/access-token/",
+            "unix:///run/docker.sock",
             "https://",
+            "user@ghcr.io",
+            "ghcr.io?x",
             "a b",
         ] {
             assert_eq!(origin(own), None, "{own}");

@@ -1,22 +1,46 @@
 //! One token, header or JSON object on standard output, for every tool that runs a command to get
 //! one: pnpm's tokenHelper, `cargo:token-from-stdout`, rclone, mail clients, curl, apiKeyHelper,
-//! MCP headersHelper. Rules T1 to T6 of protocol.md. Nothing here ever signs in: whoever waits for
+//! MCP headersHelper. Rules T1 to T9 of protocol.md. Nothing here ever signs in: whoever waits for
 //! a line does not wait for a person.
 
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, is_one_line};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb};
 
-pub const TOKEN: Dialect =
-    Dialect { name: "token", link: None, usage: "URL", serve: |call| serve(call, token) };
+pub const TOKEN: Dialect = Dialect {
+    name: "token",
+    link: None,
+    usage: "[URL]",
+    serve: |call| {
+        let resource = resource(call, "token", CARGO)?;
+        serve(call, resource, token)
+    },
+};
 
-pub const HEADER: Dialect =
-    Dialect { name: "header", link: None, usage: "[URL]", serve: |call| serve(call, header) };
+pub const HEADER: Dialect = Dialect {
+    name: "header",
+    link: None,
+    usage: "[URL]",
+    serve: |call| {
+        let resource = headers_for(call, "header")?;
+        serve(call, resource, header)
+    },
+};
 
-pub const JSON: Dialect =
-    Dialect { name: "json", link: None, usage: "[URL]", serve: |call| serve(call, json) };
+pub const JSON: Dialect = Dialect {
+    name: "json",
+    link: None,
+    usage: "[URL]",
+    serve: |call| {
+        let resource = headers_for(call, "json")?;
+        serve(call, resource, json)
+    },
+};
+
+/// Where cargo says which index the token is for.
+const CARGO: &str = "CARGO_REGISTRY_INDEX_URL";
 
 /// Where MCP clients say which server the headers are for.
 const SERVER: &str = "CLAUDE_CODE_MCP_SERVER_URL";
@@ -24,55 +48,89 @@ const SERVER: &str = "CLAUDE_CODE_MCP_SERVER_URL";
 /// Seconds: none of these answers says when it ends.
 const LIFETIME: u64 = 60;
 
-fn serve(call: &mut Call<'_>, write: fn(&Credential) -> Zeroizing<String>) -> Result<Served> {
-    let url = match call.arguments {
-        [url] => url.as_str(),
-        [] => call.environment.get(SERVER).ok_or_else(|| {
-            Error::new(Kind::Usage, "no URL is given").hint("valetkey token|header|json URL")
-        })?,
-        _ => {
-            let error = Error::new(Kind::Usage, "more than one URL is given");
-            return Err(error.hint("valetkey token|header|json URL"));
-        }
+/// What the caller wants a token for: its only argument, else the variable that its tool sets.
+fn resource(call: &Call<'_>, name: &str, variable: &str) -> Result<Resource> {
+    let usage = |what: &str| {
+        let hint = format!("valetkey {name} URL; without a URL, {variable} names it");
+        Error::new(Kind::Usage, what).hint(hint)
     };
+    let url = match call.arguments {
+        [url] if !url.is_empty() => url.as_str(),
+        [] | [_] => call.environment.get(variable).ok_or_else(|| usage("no URL is given"))?,
+        _ => return Err(usage("more than one URL is given")),
+    };
+    // cargo names an index by its protocol first.
+    Resource::parse(url.strip_prefix("sparse+").unwrap_or(url))
+}
+
+/// As `resource`. The tool sends the headers to the server that it names, whatever the command
+/// says; and the command may come from a project's file.
+fn headers_for(call: &Call<'_>, name: &str) -> Result<Resource> {
+    let resource = resource(call, name, SERVER)?;
+    if let Some(server) = call.environment.get(SERVER) {
+        let server = Resource::parse(server)?;
+        if server.origin() != resource.origin() {
+            let what = format!("the headers are for {server}, not for {resource}");
+            let hint = "name the server itself, and list its origin in the profile";
+            return Err(Error::new(Kind::Usage, what).hint(hint));
+        }
+    }
+    Ok(resource)
+}
+
+fn serve(
+    call: &mut Call<'_>,
+    resource: Resource,
+    write: fn(&Credential) -> Option<Zeroizing<String>>,
+) -> Result<Served> {
     let request = Request {
         verb: Verb::Get,
-        resource: Resource::parse(url)?,
+        resource,
         caller: Caller::Hasty,
         lifetime: LIFETIME,
         presented: None,
         proof: None,
     };
+    let nothing = |kind, what: String, hint: &str| {
+        Ok(Served::nothing(Some(Error::new(kind, what).hint(hint))))
+    };
     match (call.ask)(&request) {
-        Outcome::Found(credential) => {
-            call.wire.send(write(&credential).as_bytes());
-            Ok(Served::default())
-        }
+        Outcome::Found(credential) => match write(&credential) {
+            Some(line) => {
+                call.wire.send(line.as_bytes());
+                Ok(Served::default())
+            }
+            None => nothing(
+                Kind::Failed,
+                format!("what is stored for {} does not fit in one line", request.resource),
+                "only docker can use it",
+            ),
+        },
         Outcome::Failed(error) => Err(error),
         Outcome::NotFound(why) => Ok(Served::nothing(Some(why))),
-        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => {
-            let what = format!("nothing is stored for {}", request.resource);
-            Ok(Served::nothing(Some(
-                Error::new(Kind::NotSignedIn, what)
-                    .hint("add a [profile] with this origin to config.toml, then valetkey login"),
-            )))
-        }
+        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => nothing(
+            Kind::NotSignedIn,
+            format!("nothing is stored for {}", request.resource),
+            "add a [profile] with this origin to config.toml, then valetkey login",
+        ),
     }
 }
 
-fn token(credential: &Credential) -> Zeroizing<String> {
-    Zeroizing::new(format!("{}\n", credential.secret.expose()))
+fn token(credential: &Credential) -> Option<Zeroizing<String>> {
+    let token = credential.secret.expose();
+    is_one_line(token).then(|| Zeroizing::new(format!("{token}\n")))
 }
 
 /// `Name: value`, as curl's `-H @-` reads it.
-fn header(credential: &Credential) -> Zeroizing<String> {
+fn header(credential: &Credential) -> Option<Zeroizing<String>> {
     let (name, value) = credential.header();
-    Zeroizing::new(format!("{name}: {}\n", value.expose()))
+    let value = value.expose();
+    is_one_line(value).then(|| Zeroizing::new(format!("{name}: {value}\n")))
 }
 
 /// An object of header names and values.
-fn json(credential: &Credential) -> Zeroizing<String> {
+fn json(credential: &Credential) -> Option<Zeroizing<String>> {
     let (name, value) = credential.header();
     let object = serde_json::json!({ name: value.expose() });
-    Zeroizing::new(format!("{object}\n"))
+    is_one_line(value.expose()).then(|| Zeroizing::new(format!("{object}\n")))
 }

@@ -370,3 +370,43 @@ fn proof(state: &str) -> Option<Proof> {
 fn refused(what: &str) -> Error {
     Error::new(Kind::Usage, format!("the credential request {what}"))
 }
+
+/// Whatever a request says: an answer made of its own words is lines of `key=value`, no more and
+/// no fewer than we meant, and a refusal repeats none of them.
+///
+/// # Panics
+/// When that is not so.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    let asked = match Asked::read(bytes) {
+        Ok(asked) => asked,
+        Err(error) => return assert!(error.what.is_ascii() && error.what.len() < 100),
+    };
+    for verb in [Verb::Get, Verb::Store, Verb::Erase] {
+        let Ok(request) = asked.request(verb) else { return };
+        let Some(presented) = request.presented else { continue };
+        let encoded = presented.authtype.map_or(Form::Password, Form::Encoded);
+        let proof = Proof { place: "0".repeat(32), key: "1".repeat(32), token: "2".repeat(64) };
+        for form in [Form::Token(Scheme::Basic), Form::Token(Scheme::Bearer), encoded] {
+            let credential = Credential {
+                username: request.resource.account.clone().unwrap_or_default(),
+                secret: presented.secret.clone(),
+                form,
+                expires: presented.expires,
+                proof: Some(proof.clone()),
+                renewable: true,
+                refresh: presented.refresh.clone(),
+            };
+            let Ok(answer) = asked.answer(&credential) else { continue };
+            assert!(answer.is_empty() || answer.ends_with(b"\n"));
+            assert!(!answer.iter().any(|byte| matches!(byte, 0 | b'\r')));
+            let back = Asked::read(&answer).unwrap_or_else(|error| panic!("{error}"));
+            let single = [back.host, back.protocol, back.path];
+            assert!(single.iter().all(Option::is_none) && back.state.len() <= 1);
+            if let Some(password) = back.password {
+                assert!(password == presented.secret);
+                assert_eq!(back.username.as_deref(), Some(credential.username.as_str()));
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::TokenKind;
 use super::secret::fingerprint;
 use crate::error::{Error, Kind, Result};
 
@@ -16,6 +17,26 @@ pub struct Resource {
     pub path: Option<String>,
     /// The user name that the caller asked for.
     pub account: Option<String>,
+    /// Who issues tokens for it, if the caller says so.
+    pub offer: Option<Offer>,
+}
+
+/// What a caller says about who issues tokens for a resource. It counts for that very resource and
+/// for nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// A page on which a person finds a token to paste.
+    Page(String),
+    Issuer(Issuer),
+}
+
+/// An authorization server, as the file that names the resource names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    pub url: String,
+    pub client_id: String,
+    pub scopes: Vec<String>,
+    pub token: TokenKind,
 }
 
 impl Resource {
@@ -35,13 +56,14 @@ impl Resource {
         if protocol.is_empty() || !protocol.bytes().all(letter) {
             return refuse("the request names no usable protocol");
         }
-        let web = matches!(protocol.as_str(), "http" | "https");
-        if web && host.is_empty() {
+        let web = web_protocol(&protocol);
+        if matches!(web, "http" | "https") && host.is_empty() {
             return refuse("the request names no host");
         }
-        let host = if host.is_empty() { String::new() } else { normal_host(&protocol, host)? };
+        let host = if host.is_empty() { String::new() } else { normal_host(web, host)? };
         let path = path.map(|path| path.trim_matches('/').to_owned());
-        Ok(Self { protocol, host, path, account: account.map(str::to_owned) })
+        let account = account.map(str::to_owned);
+        Ok(Self { protocol, host, path, account, offer: None })
     }
 
     /// Reads an absolute URL, or a bare host, which then means `https`.
@@ -77,6 +99,27 @@ impl Resource {
     #[must_use]
     pub fn origin(&self) -> String {
         format!("{}://{}", self.protocol, self.host)
+    }
+
+    /// As `origin`, without the word by which a dialect keeps what its tool hands over apart from
+    /// what git and docker hand over for the same host: a registry's token is no password.
+    #[must_use]
+    pub fn web_origin(&self) -> String {
+        format!("{}://{}", web_protocol(&self.protocol), self.host)
+    }
+
+    /// Whether what lies at this URL says to which other hosts the caller takes the credential.
+    /// Then the URL itself must be trusted: a folder on a trusted host can be a stranger's.
+    #[must_use]
+    pub fn leads_on(&self) -> bool {
+        self.protocol.starts_with("sparse+")
+    }
+}
+
+fn web_protocol(protocol: &str) -> &str {
+    match protocol.split_once('+') {
+        Some(("sparse" | "terraform", web)) => web,
+        _ => protocol,
     }
 }
 
@@ -242,6 +285,20 @@ mod tests {
             assert!(Resource::parse(text).is_err(), "{text}");
         }
         assert!(Resource::parse("https://user:secret@example.com").is_err());
+    }
+
+    #[test]
+    fn a_tools_own_word_stands_before_the_protocol() {
+        let index = Resource::parse("sparse+https://Example.com:443/index/").unwrap();
+        assert_eq!(index.origin(), "sparse+https://example.com");
+        assert_eq!(index.web_origin(), "https://example.com");
+        assert!(index.leads_on());
+        let host = Resource::parse("terraform+https://example.com").unwrap();
+        assert_eq!(host.web_origin(), "https://example.com");
+        assert!(!host.leads_on());
+        let other = Resource::parse("any+https://example.com").unwrap();
+        assert_eq!(other.web_origin(), "any+https://example.com");
+        assert!(Resource::parse("sparse+https://").is_err());
     }
 
     #[test]

@@ -323,6 +323,22 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
+/// For fuzzing: what a redirect, or the head of any request, could say.
+///
+/// # Panics
+/// When a value with control characters comes in.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for query in std::iter::once(text).chain(listener::fuzz(text)) {
+        let Some(found) = Redirected::parse(query) else { continue };
+        let Redirected { code, state, issuer, error, description } = found;
+        for value in [code, state, issuer, error, description].into_iter().flatten() {
+            assert!(!value.chars().any(char::is_control));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

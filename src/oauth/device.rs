@@ -196,7 +196,10 @@ fn poll(
         let interval = parsed.interval.map(|seconds| seconds.clamp(1, 60).unsigned_abs());
         let slowed = pace.slowed;
         let step = pace.judge(parsed.error.as_deref(), interval);
-        attempt.oauth.ui.log(|| format!("poll: {} {:?}", answer.status, parsed.error));
+        attempt.oauth.ui.log(|| {
+            let error = parsed.error.as_deref().map(|error| answer.without_secrets(error));
+            format!("poll: {} {error:?}", answer.status)
+        });
         if slowed == 1 && pace.slowed == 2 {
             attempt.oauth.ui.log(|| "asked to slow down twice: this clock may run fast".into());
         }

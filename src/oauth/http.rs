@@ -40,7 +40,16 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// Who answered, for messages.
     pub(super) host: String,
+    /// What was sent and nobody may see: some servers quote it back.
+    pub(super) sent: Vec<Secret>,
 }
+
+/// Fields of our requests whose values are secrets.
+const SECRETS: [&str; 6] =
+    ["client_secret", "code", "code_verifier", "device_code", "refresh_token", "token"];
+
+/// Bytes; a shorter value is no secret, and would be found in every other word.
+const SHORTEST: usize = 6;
 
 impl Answer {
     pub(super) fn is_form(&self) -> bool {
@@ -49,6 +58,12 @@ impl Answer {
 
     pub(super) fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
+    }
+
+    /// A server's own text without the secrets that it quotes.
+    pub(super) fn without_secrets(&self, text: &str) -> String {
+        let hide = |text: String, secret: &Secret| text.replace(secret.expose(), "[secret]");
+        self.sent.iter().fold(text.to_owned(), hide)
     }
 
     /// The server could not say yes or no.
@@ -68,7 +83,11 @@ impl<'a> Http<'a> {
     /// # Errors
     /// `Transient` when there is no whole answer, `Other` when the URL is not safe.
     pub(super) fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Failure> {
-        send(url, self.client(url)?.post(url.clone()).form(form))
+        let mut answer = send(url, self.client(url)?.post(url.clone()).form(form))?;
+        let secret =
+            |(name, value): &&(&str, &str)| SECRETS.contains(name) && value.len() >= SHORTEST;
+        answer.sent.extend(form.iter().filter(secret).map(|(_, value)| Secret::new(*value)));
+        Ok(answer)
     }
 
     /// Gets a document, with an access token if one is given.
@@ -156,5 +175,5 @@ fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
     if body.len() as u64 > LIMIT {
         return Err(lost("its answer is longer than 1 MiB".into()));
     }
-    Ok(Answer { status, kind, body, host })
+    Ok(Answer { status, kind, body, host, sent: Vec::new() })
 }

@@ -40,7 +40,7 @@ pub(super) fn read(
         Audience::Many(audiences) => audiences.iter().any(|audience| audience == client_id),
     };
     let from_them = issuer.is_none_or(|issuer| issuer == claims.iss);
-    let in_time = claims.exp + LEEWAY > now;
+    let in_time = claims.exp.saturating_add(LEEWAY) > now;
     (for_us && from_them && in_time)
         .then(|| Identity { token: Secret::new(token), expires: claims.exp })
 }

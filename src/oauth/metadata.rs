@@ -218,6 +218,22 @@ fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
+/// For fuzzing: a document of our issuer names endpoints that may have our tokens.
+///
+/// # Panics
+/// When one does not.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(document) = serde_json::from_slice(bytes) else { return };
+    let Ok(issuer) = Url::parse("https://auth.example") else { return };
+    let Ok(server) = read(&document, &issuer) else { return };
+    let Server { issuer, authorization, token, device_authorization, revocation, userinfo, .. } =
+        server;
+    assert!(issuer.is_some_and(|issuer| issuer.trim_end_matches('/') == "https://auth.example"));
+    let all = [authorization, token, device_authorization, revocation, userinfo];
+    assert!(all.iter().flatten().all(|url| url.scheme() == "https"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

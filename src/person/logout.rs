@@ -31,6 +31,7 @@ pub(super) fn logout(typed: &cli::Logout, world: &World<'_>) -> Result<()> {
         if let Err(error) = forget(&record, *local, world)? {
             alive = Some(error);
         }
+        forget_provider(&record.key().place, world)?;
     }
     match alive {
         None => Ok(()),
@@ -51,6 +52,17 @@ fn records_of(url: &str, account: Option<&str>, world: &World<'_>) -> Result<Vec
         Err(_) => {}
     }
     Ok(records)
+}
+
+/// What a sign-in found out is over with its last session.
+fn forget_provider(place: &Place, world: &World<'_>) -> Result<()> {
+    let Place::Profile(name) = place else { return Ok(()) };
+    let Some(profile) = world.profiles.named(name) else { return Ok(()) };
+    let all = Want { place: place.clone(), account: None, path: None };
+    match world.vault.peek(&all)? {
+        Some(_) => Ok(()),
+        None => profile.forget(world.environment),
+    }
 }
 
 /// Forgets one record in any case. The inner error: the server could not be told.

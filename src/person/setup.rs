@@ -7,6 +7,8 @@ mod docker;
 mod git;
 mod go;
 mod keyring;
+mod pnpm;
+mod recipes;
 mod vault;
 
 use std::ffi::OsStr;
@@ -35,6 +37,11 @@ enum Step {
         path: PathBuf,
         content: String,
     },
+    /// A file that can be started.
+    Program {
+        path: PathBuf,
+        content: String,
+    },
     /// What only the person can do.
     Tell(String),
 }
@@ -60,6 +67,8 @@ pub(super) fn setup(
         Tool::Bazel => bazel::steps(&setup)?,
         Tool::Go => go::steps(&setup)?,
         Tool::Keyring => keyring::steps(&setup)?,
+        Tool::Pnpm => pnpm::steps(&setup)?,
+        Tool::Curl | Tool::Mcp | Tool::Rclone => recipes::steps(&setup)?,
         Tool::Vault => vault::steps(&setup)?,
     };
     for step in &steps {
@@ -145,7 +154,7 @@ impl Step {
                 )
             }
             Self::Unlink(link) => format!("rm {}", quoted(&link.to_string_lossy())),
-            Self::Write { path, content } => {
+            Self::Write { path, content } | Self::Program { path, content } => {
                 format!("# {}\n{}", path.display(), content.trim_end())
             }
             Self::Tell(text) => text.clone(),
@@ -163,6 +172,12 @@ impl Step {
             }),
             Self::Unlink(link) => disk::remove(link).map(drop),
             Self::Write { path, content } => disk::rewrite(path, content.as_bytes()),
+            Self::Program { path, content } => {
+                disk::rewrite(path, content.as_bytes())?;
+                make_executable(path).map_err(|error| {
+                    failed(format!("cannot make {} a program", path.display())).because(error)
+                })
+            }
             Self::Tell(_) => Ok(()),
         }
     }
@@ -186,7 +201,22 @@ fn run(words: &[String], world: &World<'_>) -> Result<()> {
 }
 
 #[cfg(unix)]
+fn make_executable(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
+    // One that leads nowhere is of a program that was moved or removed.
+    if link.is_symlink() && !link.exists() {
+        std::fs::remove_file(link)?;
+    }
     std::os::unix::fs::symlink(to, link)
 }
 

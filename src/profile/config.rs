@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 use url::Url;
 
-use super::{AccountSource, Endpoints, Flow, Prefix, Profile, Profiles, Redirect, is_safe};
+use super::{AccountSource, Endpoints, Flow, Prefix, Profile, Profiles, Redirect, Source, is_safe};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Resource, Scheme, Secret, StoreChoice, TokenKind};
@@ -24,24 +24,24 @@ struct Written {
     profile: std::collections::BTreeMap<String, Entry>,
 }
 
-#[derive(Deserialize)]
-struct Entry {
-    origins: Vec<OriginEntry>,
-    issuer: Option<Url>,
-    authorization_endpoint: Option<Url>,
-    token_endpoint: Option<Url>,
+#[derive(Default, Deserialize)]
+pub(super) struct Entry {
+    pub(super) origins: Vec<OriginEntry>,
+    pub(super) issuer: Option<Url>,
+    pub(super) authorization_endpoint: Option<Url>,
+    pub(super) token_endpoint: Option<Url>,
     device_authorization_endpoint: Option<Url>,
     revocation_endpoint: Option<Url>,
     userinfo_endpoint: Option<Url>,
-    client_id: Option<String>,
+    pub(super) client_id: Option<String>,
     client_id_env: Option<String>,
     client_secret: Option<String>,
     #[serde(default)]
-    scopes: Vec<String>,
+    pub(super) scopes: Vec<String>,
     audience: Option<String>,
     resource: Option<String>,
     flow: Option<Flow>,
-    redirect: Option<RedirectEntry>,
+    pub(super) redirect: Option<RedirectEntry>,
     username: Option<String>,
     #[serde(default)]
     scheme: Scheme,
@@ -56,16 +56,16 @@ struct Entry {
 /// An origin alone, or with how its host takes a token where it differs from the profile's habit.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum OriginEntry {
+pub(super) enum OriginEntry {
     Plain(String),
     Own { url: String, username: Option<String>, scheme: Option<Scheme>, token: Option<TokenKind> },
 }
 
 #[derive(Deserialize)]
-struct RedirectEntry {
-    host: Option<String>,
-    ports: Option<Vec<u16>>,
-    path: Option<String>,
+pub(super) struct RedirectEntry {
+    pub(super) host: Option<String>,
+    pub(super) ports: Option<Vec<u16>>,
+    pub(super) path: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -196,7 +196,11 @@ fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
     })
 }
 
-fn read_profile(name: String, entry: Entry, environment: &Environment) -> Result<Profile> {
+pub(super) fn read_profile(
+    name: String,
+    entry: Entry,
+    environment: &Environment,
+) -> Result<Profile> {
     let here = |what: String| wrong(format!("[profile.{name}] {what}"));
     let safe = |key: &str, url: Option<Url>| match url {
         Some(url) if !is_safe(&url) || !url.username().is_empty() || url.password().is_some() => {
@@ -258,6 +262,7 @@ fn read_profile(name: String, entry: Entry, environment: &Environment) -> Result
         refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
         account,
         name,
+        source: Source::Configured,
     })
 }
 

@@ -23,7 +23,7 @@ impl Files {
 
     pub(super) fn all(&self) -> Result<Vec<Record>> {
         let mut records = Vec::new();
-        for directory in entries(&self.directory)? {
+        for directory in self.places()? {
             records.extend(read_directory(&directory)?);
         }
         Ok(records)
@@ -47,7 +47,7 @@ impl Files {
 
     /// Removes all that is no record, so also what a writer that died has left.
     pub(super) fn remove_unreadable(&self) -> Result<()> {
-        for directory in entries(&self.directory)? {
+        for directory in self.places()? {
             for path in entries(&directory)? {
                 if !is_record(&path) || read_file(&path).is_err() {
                     disk::remove(&path)?;
@@ -66,6 +66,12 @@ impl Files {
     /// For a person: where this is.
     pub(super) fn name(&self) -> String {
         format!("files in {}", self.directory.display())
+    }
+
+    fn places(&self) -> Result<Vec<PathBuf>> {
+        let mut places = entries(&self.directory)?;
+        places.retain(|path| path.is_dir());
+        Ok(places)
     }
 
     fn path(&self, key: &Key) -> PathBuf {

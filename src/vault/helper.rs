@@ -71,6 +71,11 @@ impl Program {
         }
     }
 
+    fn closed(&self) -> Error {
+        Error::new(Kind::Storage, format!("{} lists an entry that it does not give", self.name))
+            .hint("see whether what it keeps them in is locked")
+    }
+
     /// The secret of an entry that was listed. None in it is no miss: docker-credential-secretservice
     /// calls a locked keychain empty.
     fn secret(&self, url: &str) -> Result<zeroize::Zeroizing<String>> {
@@ -79,8 +84,7 @@ impl Program {
         let entry: Entry<'_> =
             serde_json::from_slice(&output).map_err(|_| failed("answers no JSON"))?;
         if entry.secret.is_empty() {
-            return Err(failed("lists an entry that it does not give")
-                .hint("see whether what it keeps them in is locked"));
+            return Err(self.closed());
         }
         Ok(entry.secret)
     }
@@ -95,7 +99,13 @@ impl Program {
         let listed: Option<std::collections::BTreeMap<String, String>> =
             serde_json::from_slice(&output).map_err(|_| unreadable())?;
         let urls = listed.unwrap_or_default().into_keys();
-        Ok(urls.filter(|url| url.starts_with(prefix)).collect())
+        // docker-credential-secretservice shows a locked keychain as one entry without a name.
+        let urls: Vec<String> =
+            urls.filter(|url| url.is_empty() || url.starts_with(prefix)).collect();
+        if urls.iter().any(String::is_empty) {
+            return Err(self.closed());
+        }
+        Ok(urls)
     }
 }
 

@@ -75,7 +75,7 @@ fn sign(file: &mut File) {
 
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    let read = file.rewind().and_then(|()| file.take(20).read_to_string(&mut text));
     match read {
         Ok(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => text,
         _ => "?".to_owned(),

@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | [`authority`] | an OAuth authorization server that follows the rules until told otherwise |
 //! | [`git_host`] | a real git server over HTTP that asks for a token |
+//! | [`registry`] | a container registry that asks for a user name and a token |
+//! | [`crate_host`] | a private crate registry with a sparse index |
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
@@ -27,8 +29,10 @@
 pub mod authority;
 pub mod browser;
 pub mod client;
+pub mod crate_host;
 pub mod git_host;
 pub mod listener;
+pub mod registry;
 pub mod sandbox;
 pub mod server;
 pub mod tls;
@@ -38,6 +42,8 @@ pub mod wire;
 pub use authority::{Authority, CLIENT_ID, Options, Refreshing, Step};
 pub use browser::{Browser, Person, Program};
 pub use client::{Page, RawConnection, http, http_get, http_post_form};
+pub use crate_host::CrateHost;
 pub use git_host::{GitHost, Scheme};
+pub use registry::{Door, IMAGE, Registry};
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};

@@ -219,7 +219,7 @@ fn attack_8_9_pages_hold_no_byte_of_the_request_and_load_nothing() {
     let missing = navigate(&marked.replace("/callback", "/marked"));
     let done = waiting.asked.approve();
     assert!(done.url.ends_with("/done"), "{}", done.url);
-    assert!(done.text().contains("Signed in") && done.text().contains("return to your terminal"));
+    assert!(done.text().contains("Signed in") && done.text().contains("Return to your terminal"));
     waiting.started.wait().assert_status(0);
 
     let denied = Waiting::new();

@@ -9,6 +9,7 @@
 mod approver;
 mod chains;
 mod chromium;
+mod docker;
 mod git_lfs;
 mod git_suite;
 mod go;
@@ -16,6 +17,7 @@ mod libgit2;
 mod nobody_is_asked;
 mod oidc_provider;
 mod old_git;
+mod pnpm;
 mod provider;
 mod python;
 mod setup_git;
@@ -31,12 +33,15 @@ use crate::lab::Sandbox;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Chromium,
+    Containers,
+    Docker,
     GitLfs,
     GitSuite,
     Go,
     Keyring,
     OidcProvider,
     OldGit,
+    Pnpm,
     Pip,
     PythonKeyring,
     Uv,
@@ -47,12 +52,15 @@ impl Peer {
     fn name(self) -> &'static str {
         match self {
             Self::Chromium => "chromium",
+            Self::Containers => "containers",
+            Self::Docker => "docker",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
             Self::Go => "go",
             Self::Keyring => "keyring",
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
+            Self::Pnpm => "pnpm",
             Self::Pip => "pip",
             Self::PythonKeyring => "python-keyring",
             Self::Uv => "uv",
@@ -66,12 +74,15 @@ impl Peer {
         };
         match self {
             Self::Chromium => on_path("chromium") && node("playwright-core"),
+            Self::Containers => ["skopeo", "podman", "buildah"].into_iter().all(on_path),
+            Self::Docker => !docker::programs().is_empty(),
             Self::GitLfs => on_path("git-lfs"),
             Self::GitSuite => installed().join("git-suite/VERSION").is_file(),
             Self::Keyring => {
                 ["dbus-daemon", "dbus-send", "gnome-keyring-daemon"].into_iter().all(on_path)
             }
             Self::OidcProvider => node("oidc-provider"),
+            Self::Pnpm => pnpm::programs().iter().all(|(_, program)| program.is_file()),
             Self::Pip => ["23.2.1", "25.3", "26.3"]
                 .iter()
                 .all(|version| installed().join(format!("pip-{version}/bin/python")).is_file()),

@@ -363,3 +363,36 @@ fn a_get_that_waits_goes_on_the_moment_the_holder_dies() {
     drop(holder);
     gate.open();
 }
+
+/// The session can be renewed, and the host takes a token that no renewal brings: one request,
+/// and not one after the other.
+#[test]
+fn a_renewal_that_does_not_help_is_made_once() {
+    let scene = Scene::new();
+    scene.profile("token = \"id\"");
+    scene.nobody();
+    planted::expired(&scene, "alice");
+    let get = scene.get().run();
+    get.assert_status(2).assert_stdout("").assert_stderr_has("hint: valetkey login ");
+    assert_eq!(scene.authority.asked_for("refresh_token"), 1);
+    assert_eq!(planted::stored(&scene).0.len(), 1, "it lives, for hosts that take it");
+}
+
+/// A token that lives for less than the margin is stale from its first second: whoever waited for
+/// its renewal takes it all the same.
+#[test]
+fn a_token_that_never_lives_long_is_still_shared() {
+    let scene = Scene::with(Scheme::Basic, Options { expires_in: Some(30), ..Options::default() });
+    scene.sign_in();
+    scene.sandbox.env("VALETKEY_INTERACTIVE", "always");
+    let gate = Gate::new();
+    scene.authority.next("/token", vec![Step::HoldAnswer(gate.clone())]);
+    let winner = scene.get().start();
+    gate.reached();
+    let waiting = scene.get().start();
+    waiting.expect_stderr("waiting for another sign-in");
+    gate.open();
+    let both = wait_for_all(vec![winner, waiting]);
+    same_token(&both);
+    assert_eq!(scene.authority.asked_for("refresh_token"), 1);
+}

@@ -241,7 +241,8 @@ fn asked<'a>(head: &'a str, authority: &str, path: &str) -> Asked<'a> {
         let same = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
         same.map(|(_, value)| *value).collect()
     };
-    if !version.starts_with("HTTP/1.") {
+    let printable = target.bytes().all(|byte| byte.is_ascii_graphic());
+    if !version.starts_with("HTTP/1.") || !printable {
         return Asked::Refused("400 Bad Request");
     }
     if all("host") != [authority] {
@@ -289,6 +290,14 @@ const WELCOME: &str = include_str!("welcome.html");
 const SORRY: &str = include_str!("sorry.html");
 const REFUSED: &str = include_str!("refused.html");
 
+/// For fuzzing: the query, if the head is one that is heard.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(head: &str) -> Option<&str> {
+    let Asked::Redirect(query) = asked(head, "127.0.0.1:8765", "/callback") else { return None };
+    assert!(head.starts_with("GET /callback?") && !query.contains([' ', '\r', '\n']));
+    Some(query)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,6 +334,7 @@ mod tests {
                 "403 Forbidden",
             ),
             ("GET /callback?code=a", "400 Bad Request"),
+            ("GET /callback?code=a\rb HTTP/1.1\r\nHost: 127.0.0.1:8765", "400 Bad Request"),
             ("GET /callback?code=a b HTTP/1.1\r\nHost: 127.0.0.1:8765", "400 Bad Request"),
             ("", "400 Bad Request"),
         ] {

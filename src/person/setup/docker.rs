@@ -13,7 +13,6 @@ use crate::model::Resource;
 const SUFFIX: &str = "valetkey";
 
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
-    let mut steps: Vec<Step> = setup.link("docker-credential-valetkey")?.into_iter().collect();
     let path = config_path(setup)?;
     let before = read(&path)?;
     let mut after = before.clone();
@@ -30,10 +29,14 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
             }
         }
     }
-    if after.get("credHelpers").is_some_and(|all| all.as_object().is_some_and(Map::is_empty))
-        && !before.contains_key("credHelpers")
-    {
+    let empty = after.get("credHelpers").and_then(Value::as_object).is_some_and(Map::is_empty);
+    if empty && (setup.typed.undo || !before.contains_key("credHelpers")) {
         after.remove("credHelpers");
+    }
+    let mut steps = Vec::new();
+    // The link stays for as long as another entry needs it.
+    if !(setup.typed.undo && is_named(&after)) {
+        steps.extend(setup.link("docker-credential-valetkey")?);
     }
     if after != before {
         steps.push(Step::Write { path, content: write(&after) });
@@ -125,6 +128,13 @@ fn set_helper(all: &mut Map<String, Value>, key: &str, undo: bool, replace: bool
             Ok(())
         }
     }
+}
+
+/// Whether docker would still ask us about anything.
+fn is_named(config: &Map<String, Value>) -> bool {
+    let helpers = config.get("credHelpers").and_then(Value::as_object);
+    let mut values = helpers.into_iter().flat_map(Map::values).chain(config.get("credsStore"));
+    values.any(|value| value == SUFFIX)
 }
 
 fn taken(key: &str, other: &str) -> Error {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io::{self, BufReader, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use super::listener::Listener;
 use super::watched::{PATIENCE, Watched};
 use super::wire::{self, Headers, Untold};
+
+/// The first byte of a client that speaks TLS.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -282,6 +285,13 @@ fn converse(
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
+    let mut first = [0];
+    if stream.peek(&mut first)? == 1 && first[0] == TLS_HANDSHAKE {
+        // What Go's client takes as a word to try again without TLS.
+        stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n")?;
+        stream.shutdown(Shutdown::Write)?;
+        return io::copy(&mut stream, &mut io::sink()).map(drop);
+    }
     let Some(request) = read_request(stream)? else { return Ok(()) };
     let without_body = request.method == "HEAD";
     let number = journal.arrived(request.clone());

@@ -218,7 +218,7 @@ fn fifty_gets_through_the_keychain_cost_one_refresh() {
     let _heavy = heavy();
     let script = "VALETKEY_INTERACTIVE=always \"$0\" login \"$1\" && read -r _ || exit 1\n\
         for i in $(seq 50); do \"$0\" get <question >answer.$i 2>trouble.$i & done; wait\n\
-        cat answer.*; cat trouble.* >&2; echo the fifty >&2; read -r _\n\
+        cat answer.*; cat trouble.* >&2; echo the fifty; read -r _\n\
         \"$0\" erase <rejected && \"$0\" token \"$1\"";
     let mut running = scene
         .sandbox
@@ -230,7 +230,7 @@ fn fifty_gets_through_the_keychain_cost_one_refresh() {
     running.expect_stderr("kept in the ");
     scene.provider.tokens_live(3600);
     running.send("go\n");
-    running.expect_stderr("the fifty\n");
+    running.expect_stdout("the fifty\n");
     let printed = running.stdout_text();
     let passwords: Vec<&str> =
         printed.lines().filter_map(|line| line.strip_prefix("password=")).collect();
@@ -328,7 +328,7 @@ fn what_is_revoked_is_replaced_inside_the_same_command() {
     let started = Instant::now();
     let finished = scene.fetch("s").run();
     assert_ne!(finished.status, 0);
-    assert!(started.elapsed().as_secs() < 5, "it waited {:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 20, "it waited {:?}", started.elapsed());
     finished.assert_stderr_has(&format!("hint: valetkey login {}", scene.host.origin()));
     assert_eq!(person.opened().len(), 2);
 }

@@ -1,6 +1,7 @@
 //! git 2.39 as the caller: it offers no capability, forwards no challenge, drops expiry and
 //! refresh token, and asks only once in a command.
 
+use super::chains::assert_one_session;
 use super::{Peer, here, with_old_git};
 use crate::lab::{Options, Person, Scheme};
 use crate::scene::Scene;
@@ -11,15 +12,6 @@ fn scene(options: Options) -> Scene {
     let version = scene.sandbox.git(&["version"]).run();
     assert!(version.stdout_text().starts_with("git version 2.39"), "{version}");
     scene
-}
-
-/// git's own `store` must not leave a second copy of our token behind.
-#[track_caller]
-fn assert_one_session(scene: &Scene) {
-    let listed = scene.sandbox.valetkey(&["list", "--json"]).run().assert_success();
-    let records: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
-    let kinds: Vec<_> = records.as_array().expect("a list").iter().map(|r| &r["kind"]).collect();
-    assert_eq!(kinds, ["session"], "{records}");
 }
 
 #[test]

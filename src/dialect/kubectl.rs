@@ -1,0 +1,171 @@
+//! client-go's exec credential plugin (client.authentication.k8s.io, v1 and v1beta1), which
+//! kubectl, helm, k9s and every other program built on client-go speak. Rules K1 to K15 of
+//! protocol.md.
+
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Call, Dialect, Served, timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::model::{
+    Caller, Credential, Form, Issuer, Offer, Outcome, Request, Resource, TokenKind, Verb,
+};
+
+pub const DIALECT: Dialect = Dialect { name: "kubectl", link: None, usage: "[URL]", serve };
+
+/// Where the question is: there is nothing on standard input.
+const QUESTION: &str = "KUBERNETES_EXEC_INFO";
+
+const VERSIONS: &[&str] =
+    &["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
+
+/// Seconds before its expiry at which the caller is to ask again.
+const EARLY: u64 = 60;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    api_version: String,
+    kind: String,
+    #[serde(default)]
+    spec: Spec,
+}
+
+#[derive(Default, Deserialize)]
+struct Spec {
+    #[serde(default)]
+    interactive: bool,
+    cluster: Option<Cluster>,
+}
+
+#[derive(Deserialize)]
+struct Cluster {
+    server: String,
+    config: Option<serde_json::Value>,
+}
+
+/// What a cluster's extension `client.authentication.k8s.io/exec` in the kubeconfig can tell us.
+/// Other plugins may keep members of their own in it.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Extension {
+    issuer: Option<String>,
+    client_id: Option<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    token: Option<TokenKind>,
+}
+
+fn serve(call: &mut Call<'_>) -> Result<Served> {
+    let asked = read(call)?;
+    let resource = resource(call.arguments, asked.spec.cluster.as_ref())?;
+    let caller = match asked.spec.interactive {
+        true => Caller::Patient,
+        // kubectl in a script, an editor or a dashboard: only a screen of the person's own counts.
+        false => Caller::Hidden,
+    };
+    let request =
+        Request { verb: Verb::Get, resource, caller, lifetime: 0, presented: None, proof: None };
+    match (call.ask)(&request) {
+        Outcome::Found(credential) => {
+            let Some(answer) = answer(&asked.api_version, &credential) else {
+                let what = format!("what is stored for {} is no bearer token", request.resource);
+                return Err(Error::new(Kind::Configuration, what));
+            };
+            call.wire.send(answer.as_bytes());
+            Ok(Served::default())
+        }
+        Outcome::Failed(error) => Err(error),
+        Outcome::NotFound(why) => Ok(Served::nothing(Some(why))),
+        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => {
+            let what = format!("no profile serves {}", request.resource);
+            Ok(Served::nothing(Some(Error::new(Kind::NotSignedIn, what).hint(
+                "add a [profile] with this origin to config.toml, or issuer and client-id to the \
+                 cluster's extension client.authentication.k8s.io/exec",
+            ))))
+        }
+    }
+}
+
+fn read(call: &Call<'_>) -> Result<Asked> {
+    let refused = |what: &str| Error::new(Kind::Usage, what).hint("valetkey setup kubectl");
+    let question =
+        call.environment.get(QUESTION).ok_or_else(|| refused(&format!("{QUESTION} is not set")))?;
+    let asked: Asked = serde_json::from_str(question)
+        .map_err(|_| refused(&format!("{QUESTION} cannot be understood")))?;
+    if asked.kind != "ExecCredential" {
+        return Err(refused(&format!("{QUESTION} is no ExecCredential")));
+    }
+    if !VERSIONS.contains(&asked.api_version.as_str()) {
+        return Err(refused("only client.authentication.k8s.io/v1 and v1beta1 are spoken here"));
+    }
+    Ok(asked)
+}
+
+/// What the kubeconfig's `args` say, else the cluster that the caller is about to talk to.
+fn resource(arguments: &[String], cluster: Option<&Cluster>) -> Result<Resource> {
+    let server = cluster.map(|cluster| Resource::parse(&cluster.server));
+    match arguments {
+        [url] => {
+            let mut resource = Resource::parse(url)?;
+            // What a cluster says counts for that cluster.
+            if let (Some(Ok(server)), Some(cluster)) = (server, cluster)
+                && server == resource
+            {
+                resource.offer = offer(cluster)?;
+            }
+            Ok(resource)
+        }
+        [] => match (server, cluster) {
+            (Some(server), Some(cluster)) => {
+                Ok(Resource { offer: offer(cluster)?, ..server? })
+            }
+            _ => Err(Error::new(Kind::Usage, "the request names no cluster").hint(
+                "set provideClusterInfo: true in the kubeconfig, or put the cluster's URL into args",
+            )),
+        },
+        _ => Err(Error::new(Kind::Usage, "more than one URL is given")
+            .hint("valetkey kubectl [URL]")),
+    }
+}
+
+/// The issuer that the kubeconfig names for this cluster. Its author can as well write a `command`
+/// that does whatever they like, so naming an issuer gives nobody a new power; and the token that
+/// comes of it goes to this cluster and nowhere else.
+fn offer(cluster: &Cluster) -> Result<Option<Offer>> {
+    let Some(config) = cluster.config.as_ref().filter(|config| config.is_object()) else {
+        return Ok(None);
+    };
+    let wrong = |what: &str| {
+        let what = format!("the exec extension of {} {what}", cluster.server);
+        Error::new(Kind::Configuration, what)
+    };
+    let extension =
+        Extension::deserialize(config).map_err(|_| wrong("holds what cannot be understood"))?;
+    let Extension { issuer, client_id, mut scopes, token } = extension;
+    let (url, client_id) = match (issuer, client_id) {
+        (Some(issuer), Some(client_id)) => (issuer, client_id),
+        (None, None) => return Ok(None),
+        _ => return Err(wrong("needs both issuer and client-id")),
+    };
+    let token = token.unwrap_or(TokenKind::Id);
+    if token == TokenKind::Id && !scopes.iter().any(|scope| scope == "openid") {
+        scopes.insert(0, "openid".to_owned());
+    }
+    Ok(Some(Offer::Issuer(Issuer { url, client_id, scopes, token })))
+}
+
+/// `None`: not a token that an API server would take.
+fn answer(version: &str, credential: &Credential) -> Option<Zeroizing<String>> {
+    let bearer = match &credential.form {
+        Form::Token(_) | Form::Password => true,
+        Form::Encoded(authtype) => authtype.eq_ignore_ascii_case("bearer"),
+    };
+    let mut status = json!({ "token": credential.secret.expose() });
+    if let Some(expires) = credential.expires {
+        status["expirationTimestamp"] = timestamp::rfc3339(expires.saturating_sub(EARLY)).into();
+    }
+    let answer = json!({ "kind": "ExecCredential", "apiVersion": version, "status": status });
+    bearer.then(|| Zeroizing::new(format!("{answer}\n")))
+}

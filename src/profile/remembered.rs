@@ -1,0 +1,161 @@
+//! Providers that nobody configured: the caller named one beside its resource, or the host that a
+//! person signed in to says itself who issues its tokens. What the sign-in used is remembered, one
+//! file for each, so that later requests find the session and its token endpoint again. Only a
+//! sign-in writes here. The user's own configuration always comes first.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::config::{self, Entry, OriginEntry, RedirectEntry};
+use super::{Profile, Redirect, Source};
+use crate::disk;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::model::{Issuer, Resource, Scheme, TokenKind, fingerprint};
+
+/// Files of this room; far more than anybody signs in to.
+const MOST: usize = 1_000;
+
+/// A provider for one origin, or one path below it.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    pub resource: String,
+    pub client_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Url>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_endpoint: Option<Url>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_endpoint: Option<Url>,
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+    /// Which token of the session the resource takes.
+    #[serde(default)]
+    pub token: TokenKind,
+}
+
+impl Found {
+    /// The profile of this provider, checked as if the user had written it.
+    ///
+    /// # Errors
+    /// `Configuration` when a token could leak.
+    pub fn profile(self) -> Result<Profile> {
+        let name = Resource::parse(&self.resource)?.to_string();
+        let origin = OriginEntry::Own {
+            url: self.resource,
+            username: None,
+            scheme: Some(Scheme::Bearer),
+            token: Some(self.token),
+        };
+        let redirect = self.redirect.map(|redirect| RedirectEntry {
+            host: Some(redirect.host),
+            ports: Some(redirect.ports),
+            path: Some(redirect.path),
+        });
+        let mut entry = Entry::default();
+        entry.origins.push(origin);
+        entry.issuer = self.issuer;
+        entry.authorization_endpoint = self.authorization_endpoint;
+        entry.token_endpoint = self.token_endpoint;
+        entry.client_id = Some(self.client_id);
+        entry.scopes = self.scopes;
+        entry.redirect = redirect;
+        let mut profile = config::read_profile(name, entry, &Environment::default())?;
+        profile.source = Source::Offered;
+        Ok(profile)
+    }
+
+    fn of(profile: &Profile) -> Option<Self> {
+        let prefix = profile.origins.first()?;
+        Some(Self {
+            resource: format!("{}/{}", prefix.origin, prefix.path),
+            client_id: profile.client_id.clone(),
+            issuer: profile.issuer.clone(),
+            authorization_endpoint: profile.endpoints.authorization.clone(),
+            token_endpoint: profile.endpoints.token.clone(),
+            scopes: profile.scopes.clone(),
+            redirect: Some(profile.redirect.clone()),
+            token: prefix.token,
+        })
+    }
+}
+
+/// What a caller offers for its resource, as a profile for that resource alone.
+pub(super) fn offered(resource: &Resource, issuer: &Issuer) -> Result<Profile> {
+    let unusable = |error: Error| {
+        let what = format!("the issuer that is offered for {resource} cannot be used");
+        Error { what: format!("{what}: {}", error.what), hint: None, ..error }
+    };
+    let url = issuer.url.parse::<Url>().map_err(|_| {
+        unusable(Error::new(crate::error::Kind::Configuration, "it is no absolute URL"))
+    })?;
+    let found = Found {
+        resource: resource.to_string(),
+        client_id: issuer.client_id.clone(),
+        issuer: Some(url),
+        scopes: issuer.scopes.clone(),
+        token: issuer.token,
+        ..Found::default()
+    };
+    found.profile().map_err(unusable)
+}
+
+/// Every provider that a sign-in remembered. What cannot be read is forgotten: the next sign-in
+/// finds it out again.
+pub(super) fn load(environment: &Environment) -> Vec<Profile> {
+    let Ok(directory) = directory(environment) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> =
+        entries.take(MOST).filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let content = disk::read(&path).ok()??;
+        let profile = serde_json::from_slice::<Found>(&content).ok()?.profile().ok()?;
+        Some(Profile { source: Source::Remembered, ..profile })
+    };
+    let json = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    paths.into_iter().filter(json).filter_map(read).collect()
+}
+
+impl Profile {
+    /// Keeps a provider that nobody configured for the requests to come.
+    ///
+    /// # Errors
+    /// `Storage` when the file cannot be written.
+    pub fn remember(&self, environment: &Environment) -> Result<()> {
+        if self.source == Source::Configured {
+            return Ok(());
+        }
+        let Some(found) = Found::of(self) else { return Ok(()) };
+        // URLs, strings and numbers cannot fail to become JSON.
+        let content = serde_json::to_vec(&found).unwrap_or_default();
+        disk::replace(&self.path(environment)?, &content)
+    }
+
+    /// Undoes `remember`.
+    ///
+    /// # Errors
+    /// `Storage` when the file cannot be removed.
+    pub fn forget(&self, environment: &Environment) -> Result<()> {
+        match self.source {
+            Source::Configured => Ok(()),
+            Source::Remembered | Source::Offered => {
+                disk::remove(&self.path(environment)?).map(drop)
+            }
+        }
+    }
+
+    fn path(&self, environment: &Environment) -> Result<PathBuf> {
+        let name = format!("{}.json", &fingerprint(self.name.as_bytes())[..32]);
+        Ok(directory(environment)?.join(name))
+    }
+}
+
+fn directory(environment: &Environment) -> Result<PathBuf> {
+    Ok(environment.state_directory()?.join("providers"))
+}

@@ -1,0 +1,328 @@
+//! The file store among hostile neighbours: modes, owners, links, pipes, giants and rubbish.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode};
+use serde_json::json;
+
+use crate::lab::{Finished, Gate, Person, Step};
+use crate::planted;
+use crate::scene::{Scene, value};
+
+fn chmod(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("a mode");
+}
+
+/// Every file and directory that is ours.
+fn ours(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            ours(&path, found);
+        }
+        found.push(path);
+    }
+}
+
+#[test]
+fn a_careless_umask_opens_nothing() {
+    let scene = Scene::new();
+    let _browser = scene.browser(Person::Approves);
+    let program = crate::scene::program();
+    let run = |verb: &str, input: &str| {
+        let script = format!("umask 000; exec \"$0\" {verb}");
+        scene.sandbox.run("sh", &["-c", &script]).arg(program).stdin(input).run()
+    };
+    run("get", &scene.question()).assert_status(0);
+    let entry = "protocol=https\nhost=a.example\nusername=me\npassword=p\n";
+    run("store", entry).assert(0, "", "");
+    run("erase", &format!("{}username=oauth2\npassword=x\n", scene.question())).assert(0, "", "");
+    for below in ["data", "state"] {
+        let mut found = Vec::new();
+        ours(&scene.sandbox.root().join(below), &mut found);
+        assert!(found.len() > 3, "{found:?}");
+        for path in found {
+            let mode = path.metadata().expect("a file of ours").mode() & 0o7777;
+            let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode, wanted, "{} is {mode:o}", path.display());
+        }
+    }
+}
+
+/// Status 6 at once, one line and a way out, and nothing of the content.
+#[track_caller]
+fn assert_refused(finished: &Finished, path: &Path) {
+    finished.assert_status(6).assert_stdout("");
+    finished.assert_stderr_has(path.to_str().expect("a plain path"));
+    let text = finished.stderr_text();
+    assert_eq!(text.matches("error: ").count(), 1, "{finished}");
+    assert!(text.lines().count() <= 2 && !text.contains("c4n4ry"), "{finished}");
+}
+
+fn refused_soon(scene: &Scene, path: &Path) -> Finished {
+    let started = Instant::now();
+    let finished = scene.get().run();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_refused(&finished, path);
+    assert_eq!(scene.authority.asked("/token"), 0);
+    finished
+}
+
+#[test]
+fn what_is_not_a_private_file_of_ours_is_no_record() {
+    let scene = Scene::new();
+    let browser = scene.browser(Person::Approves);
+    let path = planted::fresh(&scene, "alice");
+    let good = std::fs::read(&path).expect("a record");
+    let aside = scene.sandbox.write("aside.json", &good, 0o600);
+
+    for mode in [0o604, 0o640, 0o660, 0o620, 0o644] {
+        chmod(&path, mode);
+        refused_soon(&scene, &path).assert_stderr_has("hint: chmod 600");
+    }
+    std::fs::remove_file(&path).expect("a file");
+    symlink(&aside, &path).expect("a link");
+    refused_soon(&scene, &path);
+    std::fs::remove_file(&path).expect("a link");
+    symlink("nowhere", &path).expect("a link");
+    refused_soon(&scene, &path);
+    std::fs::remove_file(&path).expect("a link");
+    rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    refused_soon(&scene, &path);
+    std::fs::remove_file(&path).expect("a pipe");
+    std::fs::create_dir(&path).expect("a directory");
+    refused_soon(&scene, &path);
+    std::fs::remove_dir(&path).expect("a directory");
+    rustix::fs::mknodat(CWD, &path, FileType::Socket, Mode::RUSR | Mode::WUSR, 0)
+        .expect("a socket");
+    refused_soon(&scene, &path);
+    std::fs::remove_file(&path).expect("a socket");
+    if rustix::process::geteuid().is_root() {
+        std::fs::write(&path, &good).expect("a record");
+        chmod(&path, 0o600);
+        std::os::unix::fs::chown(&path, Some(1), None).expect("another owner");
+        refused_soon(&scene, &path).assert_stderr_has("is not a file of ours");
+        std::fs::remove_file(&path).expect("a record");
+    }
+    assert_eq!(std::fs::read(&aside).expect("a file"), good);
+    assert_eq!(browser.opened().len(), 0, "none of this is a miss");
+}
+
+#[test]
+fn a_giant_or_broken_record_is_named_and_removed_with_everything() {
+    let scene = Scene::new();
+    scene.nobody();
+    let path = planted::fresh(&scene, "alice");
+    let record = planted::read(&path).to_string();
+    let broken: [&[u8]; 6] = [
+        b"",
+        &record.as_bytes()[..record.len() / 2],
+        b"{\"canary\":\"c4n4ry\"}",
+        b"c4n4ry\xff\0",
+        &record.replace("\"v\":1", "\"v\":2").into_bytes(),
+        &record.replace("\"session\"", "\"c4n4ry\"").into_bytes(),
+    ];
+    for content in broken {
+        std::fs::write(&path, content).expect("a record");
+        refused_soon(&scene, &path).assert_stderr_has("hint: valetkey logout --all");
+        scene.sandbox.valetkey(&["logout", "--all", "--local"]).run().assert_status(0);
+        scene.get().run().assert_status(2);
+        planted::fresh(&scene, "alice");
+        scene.get().run().assert_status(0);
+    }
+    // A terabyte, none of it on the disk.
+    let file = std::fs::File::options().write(true).open(&path).expect("a record");
+    file.set_len(1 << 40).expect("a hole");
+    refused_soon(&scene, &path);
+    scene.sandbox.valetkey(&["logout", "--all"]).run().assert_status(0);
+    assert!(!path.exists());
+}
+
+/// What a writer that died left holds a secret too.
+#[test]
+fn signing_out_leaves_nothing_of_a_writer_that_died() {
+    let scene = Scene::new();
+    let origin = scene.host.origin();
+    for arguments in [vec!["logout", "--all"], vec!["logout", origin.as_str()]] {
+        let path = planted::fresh(&scene, "alice");
+        let content = std::fs::read(&path).expect("a record");
+        let mut left = path.clone().into_os_string();
+        left.push(".tmp");
+        std::fs::write(&left, &content).expect("a file");
+        scene.sandbox.valetkey(&arguments).run().assert_status(0);
+        let (records, others) = planted::stored(&scene);
+        assert!(records.is_empty() && others.is_empty(), "{records:?} {others:?}");
+    }
+    // And one whose record was never there is found by who looks everywhere.
+    let path = planted::fresh(&scene, "alice");
+    std::fs::rename(&path, path.with_extension("json.tmp")).expect("a file");
+    scene.get().run().assert_status(2);
+    scene.sandbox.valetkey(&["logout", "--all"]).run().assert_status(0);
+    assert_eq!(planted::stored(&scene).1.len(), 0);
+}
+
+#[test]
+fn a_record_is_good_only_for_the_place_that_it_names() {
+    let scene = Scene::new();
+    scene.nobody();
+    let entry = "protocol=https\nhost=bank.example\nusername=me\npassword=c4n4ry\n";
+    scene.sandbox.valetkey(&["store"]).stdin(entry).run().assert(0, "", "");
+    let entry = entry.replace("bank", "evil");
+    scene.sandbox.valetkey(&["store"]).stdin(&entry).run().assert(0, "", "");
+    let (records, _) = planted::stored(&scene);
+    let path = |host: &str| {
+        let named = format!("https://{host}.example");
+        let holds = |content: &[u8]| String::from_utf8_lossy(content).contains(&named);
+        let record = records.iter().find(|record| holds(&record.content)).expect("a record");
+        scene.sandbox.root().join(&record.path)
+    };
+    std::fs::copy(path("bank"), path("evil")).expect("a copy");
+    let question = "protocol=https\nhost=evil.example\n";
+    let get = scene.sandbox.valetkey(&["get"]).stdin(question).run();
+    assert!(!get.stdout_text().contains("c4n4ry"), "{get}");
+}
+
+#[test]
+fn a_lock_that_was_planted_is_refused_and_not_waited_for() {
+    let scene = Scene::new();
+    scene.nobody();
+    let record = planted::expired(&scene, "alice");
+    planted::private(&scene, "state/valetkey/locks");
+    let name = format!("{}.lock", planted::key("alice").digest());
+    let path = scene.sandbox.root().join("state/valetkey/locks").join(name);
+    rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    refused_soon(&scene, &path);
+    std::fs::remove_file(&path).expect("a pipe");
+    symlink(&record, &path).expect("a link");
+    refused_soon(&scene, &path);
+    std::fs::remove_file(&path).expect("a link");
+    std::fs::create_dir(&path).expect("a directory");
+    refused_soon(&scene, &path);
+    std::fs::remove_dir(&path).expect("a directory");
+    // A lock of ours of any size will do.
+    let file = std::fs::File::create_new(&path).expect("a file");
+    chmod(&path, 0o600);
+    file.set_len(1 << 40).expect("a hole");
+    scene.get().run().assert_status(0);
+}
+
+#[test]
+fn a_directory_that_is_not_ours_alone_takes_no_record() {
+    let scene = Scene::new();
+    let browser = scene.browser(Person::Approves);
+    planted::private(&scene, planted::SESSIONS);
+    let sessions = scene.sandbox.root().join(planted::SESSIONS);
+    chmod(&sessions, 0o755);
+    let get = scene.get().run();
+    assert_refused(&get, &sessions);
+    get.assert_stderr_has("hint: chmod 700");
+    std::fs::remove_dir(&sessions).expect("a directory");
+    let elsewhere = scene.sandbox.root().join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("a directory");
+    chmod(&elsewhere, 0o700);
+    symlink(&elsewhere, &sessions).expect("a link");
+    assert_refused(&scene.get().run(), &sessions);
+    assert_eq!(browser.opened().len(), 0, "nobody signs in for what could not be kept");
+    assert_eq!(std::fs::read_dir(&elsewhere).expect("a directory").count(), 0);
+}
+
+/// A limit on the size of files stands for a full disk.
+#[test]
+fn on_a_full_disk_no_refresh_token_is_spent_and_nobody_is_asked() {
+    let scene = Scene::new();
+    let browser = scene.browser(Person::Approves);
+    let full = |question: &str| {
+        let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" get";
+        scene.sandbox.run("sh", &["-c", script]).arg(crate::scene::program()).stdin(question).run()
+    };
+    let miss = full(&scene.question());
+    miss.assert_status(6).assert_stdout("").assert_stderr_has("error: cannot write");
+    let record = planted::expired(&scene, "alice");
+    let before = std::fs::read(&record).expect("a record");
+    let get = full(&scene.question());
+    get.assert_status(6).assert_stdout("").assert_stderr_has("error: cannot write");
+    assert_eq!(scene.authority.asked("/token"), 0);
+    assert_eq!(browser.opened().len(), 0);
+    assert_eq!(std::fs::read(&record).expect("a record"), before);
+    planted::assert_sound(&scene);
+    scene.get().run().assert_status(0);
+}
+
+/// The disk fills up between the probe and the write: whoever asked is served, and told.
+#[test]
+fn a_session_that_could_not_be_kept_is_said() {
+    let scene = Scene::new();
+    scene.nobody();
+    let record = planted::expired(&scene, "alice");
+    let gate = Gate::new();
+    scene.authority.next("/token", vec![Step::HoldAnswer(gate.clone())]);
+    let get = scene.get().start();
+    gate.reached();
+    chmod(record.parent().expect("a directory"), 0o755);
+    gate.open();
+    let get = get.wait();
+    get.assert_status(0).assert_stderr_has("warning: the renewed session could not be kept");
+    assert!(scene.authority.token_is_live(&value(&get, "password").expect("a token")));
+}
+
+#[test]
+fn without_a_home_directory_it_is_said_at_once() {
+    let scene = Scene::new();
+    let browser = scene.browser(Person::Approves);
+    let unknown = "protocol=https\nhost=a.example\n";
+    for home in [None, Some("/nonexistent/home"), Some("relative"), Some("")] {
+        for store in ["auto", "file", "keychain"] {
+            let mut run = scene.sandbox.valetkey(&["get"]).stdin(unknown);
+            for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
+                run = run.remove_env(variable);
+            }
+            if let Some(home) = home {
+                run = run.env("HOME", home);
+            }
+            let run = run.env("VALETKEY_STORE", store);
+            let started = Instant::now();
+            let get = run.run();
+            assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+            get.assert_status(6).assert_stdout("").assert_stderr_has("home directory");
+            get.assert_stderr_has("\nhint: set HOME");
+            assert_eq!(get.stderr_text().lines().count(), 2, "{get}");
+        }
+    }
+    assert_eq!(browser.opened().len(), 0);
+    // What the environment holds needs no home.
+    let get = scene
+        .sandbox
+        .valetkey(&["get"])
+        .stdin(unknown)
+        .env("VALETKEY_TOKEN_a_example", "t")
+        .env("HOME", "/nonexistent/home")
+        .remove_env("XDG_DATA_HOME")
+        .run();
+    assert_eq!(value(&get, "password").as_deref(), Some("t"), "{get}");
+}
+
+/// A note about setbacks that cannot be read is none.
+#[test]
+fn a_broken_cooldown_holds_nobody_up() {
+    let scene = Scene::new();
+    let browser = scene.browser(Person::Approves);
+    planted::private(&scene, "state/valetkey/cooldown");
+    let note = format!("state/valetkey/cooldown/{}", planted::key("alice").place.digest());
+    let path = scene.sandbox.write(&note, b"{\"refused\":", 0o600);
+    scene.get().run().assert_status(0);
+    assert_eq!(browser.opened().len(), 1);
+    std::fs::remove_file(&path).expect("a note");
+    rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    scene.get().run().assert_status(0);
+    // From the future: the clock was set back.
+    std::fs::remove_file(&path).expect("a pipe");
+    let future =
+        json!({ "rejections": 3, "rejected": 99_999_999_999_u64, "refused": 99_999_999_999_u64 });
+    scene.sandbox.write(&note, future.to_string().as_bytes(), 0o600);
+    scene.sandbox.valetkey(&["logout", "--all"]).run().assert_status(0);
+    scene.sandbox.write(&note, future.to_string().as_bytes(), 0o600);
+    scene.get().run().assert_status(0);
+    assert_eq!(browser.opened().len(), 2);
+}

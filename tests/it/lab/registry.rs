@@ -1,0 +1,164 @@
+//! A container registry over HTTP with one image in it, behind a door: Basic, or a token realm
+//! beside it as the distribution project describes it. It knows nothing of where passwords come
+//! from; a closure says which are good.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::server::{Answer, Journal, Reply, Request, Server};
+
+/// How the registry asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    Basic,
+    /// A Bearer realm that takes user name and password, and nothing else.
+    Realm,
+    /// A Bearer realm that also takes refresh tokens by POST (OAuth 2), and where an access token
+    /// is exchanged for one first, as Azure's do.
+    Exchange,
+}
+
+/// Says whether a secret is good, given its user name.
+type Accepts = dyn Fn(&str, &str) -> bool + Send + Sync;
+
+pub struct Registry {
+    server: Server,
+}
+
+/// `name` of the one image.
+pub const IMAGE: &str = "team/image";
+/// What the realm gives for a good secret.
+const PASS: &str = "pass-of-the-registry";
+const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+impl Registry {
+    pub fn start<A>(door: Door, accepts: A) -> Self
+    where
+        A: Fn(&str, &str) -> bool + Send + Sync + 'static,
+    {
+        let accepts: Arc<Accepts> = Arc::new(accepts);
+        let server = Server::start_knowing_origin(|origin| {
+            let origin = origin.to_owned();
+            move |request: &Request| answer(door, &origin, accepts.as_ref(), request).into()
+        });
+        Self { server }
+    }
+
+    pub fn origin(&self) -> String {
+        self.server.origin()
+    }
+
+    /// Host and port, as clients of registries name it.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.server.port())
+    }
+
+    pub fn image(&self) -> String {
+        format!("{}/{IMAGE}:latest", self.host())
+    }
+
+    pub fn journal(&self) -> &Journal {
+        self.server.journal()
+    }
+
+    /// User names and secrets that came by Basic, in order.
+    pub fn presented(&self) -> Vec<(String, String)> {
+        self.journal().snapshot().iter().filter_map(|entry| basic(&entry.request)).collect()
+    }
+}
+
+fn basic(request: &Request) -> Option<(String, String)> {
+    let pair = request.header("Authorization")?.strip_prefix("Basic ")?;
+    let pair = String::from_utf8(BASE64_STANDARD.decode(pair).ok()?).ok()?;
+    let (username, secret) = pair.split_once(':')?;
+    Some((username.to_owned(), secret.to_owned()))
+}
+
+fn answer(door: Door, origin: &str, accepts: &Accepts, request: &Request) -> Answer {
+    let by_basic = basic(request).is_some_and(|(username, secret)| accepts(&username, &secret));
+    match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/token") if door != Door::Basic => match by_basic {
+            true => Answer::json(200, &json!({"token": PASS, "expires_in": 300})),
+            false => Answer::json(401, &json!({"errors": [{"code": "UNAUTHORIZED"}]})),
+        },
+        ("POST", "/token") if door == Door::Exchange => {
+            let secret = request.field("refresh_token").unwrap_or_default();
+            let grant = request.field("grant_type").as_deref() == Some("refresh_token");
+            match grant && accepts("<token>", &secret) {
+                true => Answer::json(200, &json!({"access_token": PASS, "expires_in": 300})),
+                false => Answer::json(401, &json!({"errors": [{"code": "UNAUTHORIZED"}]})),
+            }
+        }
+        (_, path) if path.starts_with("/v2/") => {
+            let open = match door {
+                Door::Basic => by_basic,
+                Door::Realm | Door::Exchange => request.bearer() == Some(PASS),
+            };
+            if open { content(request) } else { closed(door, origin) }
+        }
+        _ => Answer::empty(404),
+    }
+}
+
+fn closed(door: Door, origin: &str) -> Answer {
+    let challenge = match door {
+        Door::Basic => "Basic realm=\"lab\"".to_owned(),
+        Door::Realm | Door::Exchange => {
+            format!(
+                "Bearer realm=\"{origin}/token\",service=\"lab\",scope=\"repository:{IMAGE}:pull\""
+            )
+        }
+    };
+    let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]});
+    Answer::json(401, &body)
+        .with_header("WWW-Authenticate", &challenge)
+        .with_header("Docker-Distribution-Api-Version", "registry/2.0")
+}
+
+fn content(request: &Request) -> Answer {
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [digest(b"layer")]},
+        "history": [{"created_by": "the laboratory"}],
+    })
+    .to_string();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.docker.container.image.v1+json",
+            "size": config.len(), "digest": digest(config.as_bytes()),
+        },
+        "layers": [{
+            "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            "size": 5, "digest": digest(b"layer"),
+        }],
+    })
+    .to_string();
+    let below = request.path.strip_prefix(&format!("/v2/{IMAGE}/")).unwrap_or_default();
+    let blob = |content: &str| {
+        Answer::typed(200, "application/octet-stream", content)
+            .with_header("Docker-Content-Digest", &digest(content.as_bytes()))
+    };
+    let of_manifest = digest(manifest.as_bytes());
+    match below {
+        "" if request.path == "/v2/" => Answer::json(200, &json!({}))
+            .with_header("Docker-Distribution-Api-Version", "registry/2.0"),
+        "tags/list" => Answer::json(200, &json!({"name": IMAGE, "tags": ["latest"]})),
+        _ if below == "manifests/latest" || below == format!("manifests/{of_manifest}") => {
+            Answer::typed(200, MANIFEST, &manifest)
+                .with_header("Docker-Content-Digest", &of_manifest)
+        }
+        _ if below == format!("blobs/{}", digest(config.as_bytes())) => blob(&config),
+        _ if below == format!("blobs/{}", digest(b"layer")) => blob("layer"),
+        _ => Answer::json(404, &json!({"errors": [{"code": "NOT_FOUND"}]})),
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
