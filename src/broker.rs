@@ -12,11 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
 use crate::oauth::{self, Failure, Oauth, Options};
 use crate::profile::{Flow, Profile, Profiles, Service, Source};
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 use crate::vault::{Pen, Setbacks, Vault, Want};
-
-/// Seconds for which a host that rejected everything, or a person who said no, is left alone.
-pub const COOLDOWN: u64 = 300;
 
 /// How long somebody else's renewal, or sign-in, is waited for.
 const PATIENCE: Duration = Duration::from_secs(35);
@@ -71,12 +68,13 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
 /// A token of the session, as the provider issued it.
 fn token(road: &Road<'_>) -> Result<Outcome> {
     let Road { request, service, profile, world, .. } = road;
+    let seen = own(world.vault.peek(&road.want)?, profile);
     // The hot path: no lock, no network.
-    if let Some(session) = own(world.vault.peek(&road.want)?, profile)
-        && let Some(token) = road.fresh(&session)
-        && !is_rejected(request, &session)
+    if let Some(session) = &seen
+        && let Some(token) = road.fresh(session)
+        && !is_rejected(request, session)
     {
-        let mut credential = service.credential(&session, token);
+        let mut credential = service.credential(session, token);
         // Without a refresh token the next answer would be a sign-in.
         credential.renewable |= world.ui.could_ask(request.caller);
         return found(credential);
@@ -87,7 +85,7 @@ fn token(road: &Road<'_>) -> Result<Outcome> {
     if request.verb == Verb::Cached {
         return Ok(nothing_ready(road));
     }
-    renew(road)
+    renew(road, seen.as_ref())
 }
 
 /// What a question that may cost nothing is answered.
@@ -132,7 +130,8 @@ impl Road<'_> {
     }
 }
 
-fn renew(road: &Road<'_>) -> Result<Outcome> {
+/// What to do about the session that was `seen` without the lock, if any.
+fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     let Road { request, service, profile, world, want } = road;
     let could_ask = world.ui.could_ask(request.caller);
     let patience = if could_ask { PATIENCE + oauth::TIMEOUT } else { PATIENCE };
@@ -144,15 +143,18 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
     let (held, pen) = world.vault.enter(want, patience, &waiting)?;
     let now = world.clock.now();
     let mut held = own(held, profile);
-    let mut setbacks = current(pen.setbacks(), now);
+    let mut setbacks = pen.setbacks().current(now);
     if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session)) {
         setbacks = reject(session, setbacks, &pen, now)?;
     }
-    // Another process was faster.
-    if let Some(session) = &held
-        && let Some(token) = road.fresh(session)
-    {
-        return found(service.credential(session, token));
+    // Another process was faster: what it got is the newest there is, however short its life.
+    if let Some(session) = &held {
+        let kind = service.prefix.token;
+        let newer = seen.and_then(|seen| seen.token(kind)) != session.token(kind);
+        let token = if newer { session.fresh(kind, now, 0) } else { road.fresh(session) };
+        if let Some(token) = token {
+            return found(service.credential(session, token));
+        }
     }
     // One rejection is a dead token, and renewed away. A second one means that renewing does not
     // help, and a third that signing in does not either.
@@ -165,7 +167,7 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
             // Whoever comes now finds nothing and waits for another lock: the sign-in needs that.
             Renewal::Gone => {
                 drop(pen);
-                return renew(road);
+                return renew(road, seen);
             }
         }
     }
@@ -175,7 +177,7 @@ fn renew(road: &Road<'_>) -> Result<Outcome> {
             Error::new(Kind::Rejected, what).hint("check what the account may do there"),
         ));
     }
-    if cools_down(setbacks.refused, now) {
+    if setbacks.refused_lately(now) {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
         return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
@@ -361,27 +363,14 @@ fn reject(session: &mut Session, setbacks: Setbacks, pen: &Pen<'_>, now: u64) ->
     Ok(counted)
 }
 
-/// Setbacks that still count.
-fn current(setbacks: Setbacks, now: u64) -> Setbacks {
-    if cools_down(setbacks.rejected, now) {
-        setbacks
-    } else {
-        Setbacks { rejections: 0, rejected: 0, ..setbacks }
-    }
-}
-
-fn cools_down(since: u64, now: u64) -> bool {
-    // From the future: the clock was set back, and nobody is to wait for that.
-    since != 0 && since <= now && now - since < COOLDOWN
-}
-
 fn found(credential: Credential) -> Result<Outcome> {
     Ok(Outcome::Found(Box::new(credential)))
 }
 
 fn not_signed_in(what: &str, road: &Road<'_>) -> Error {
     let account = road.want.account;
-    let account = account.map_or_else(String::new, |account| format!(" --account {account}"));
+    let account = account
+        .map_or_else(String::new, |account| format!(" --account {}", ui::shell_word(account)));
     Error::new(Kind::NotSignedIn, what).hint(format!("{}{account}", login_command(road.profile)))
 }
 

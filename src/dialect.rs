@@ -7,6 +7,7 @@ pub mod generic;
 pub mod git;
 pub mod keyring;
 pub mod kubectl;
+pub mod terraform;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -99,6 +100,7 @@ pub const DIALECTS: &[Dialect] = &[
     cargo::DIALECT,
     kubectl::DIALECT,
     keyring::DIALECT,
+    terraform::DIALECT,
     generic::TOKEN,
     generic::HEADER,
     generic::JSON,

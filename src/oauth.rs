@@ -8,6 +8,7 @@ mod http;
 mod identity;
 mod metadata;
 mod qr;
+mod service;
 
 use std::time::Duration;
 

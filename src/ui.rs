@@ -317,6 +317,18 @@ fn to_stderr(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// A word as a shell reads it back: what a stranger chose must not act in a line that a person is
+/// told to run.
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-:=@+,".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// Text for a terminal: no control characters but line ends, no escape sequences, no invisible or
 /// direction-changing characters, so that a stranger's text can neither act nor lie (CVE-2024-50349).
 #[must_use]

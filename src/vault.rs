@@ -121,6 +121,32 @@ pub struct Setbacks {
     pub refused: u64,
 }
 
+/// Seconds for which a host that rejected everything, or a person who said no, is left alone.
+const COOLDOWN: u64 = 300;
+
+impl Setbacks {
+    /// What still counts: a rejection that is long past says nothing about the next token.
+    #[must_use]
+    pub fn current(self, now: u64) -> Self {
+        if cools_down(self.rejected, now) {
+            self
+        } else {
+            Self { rejections: 0, rejected: 0, ..self }
+        }
+    }
+
+    /// Whether somebody has just said no.
+    #[must_use]
+    pub fn refused_lately(&self, now: u64) -> bool {
+        cools_down(self.refused, now)
+    }
+}
+
+fn cools_down(since: u64, now: u64) -> bool {
+    // From the future: the clock was set back, and nobody is to wait for that.
+    since != 0 && since <= now && now - since < COOLDOWN
+}
+
 impl<'a> Vault<'a> {
     pub fn new(
         choice: StoreChoice,

@@ -183,7 +183,7 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
                     erased = true;
                 }
                 Some(presented) if session.holds(&presented.token.fingerprint()) => {
-                    super::reject(&mut session, super::current(pen.setbacks(), now), &pen, now)?;
+                    super::reject(&mut session, pen.setbacks().current(now), &pen, now)?;
                     erased = true;
                 }
                 Some(_) => {}

@@ -152,11 +152,11 @@ fn normal_host(protocol: &str, text: &str) -> Result<String> {
     match port {
         None | Some("") => Ok(name),
         Some(port) => match (protocol, port.parse::<u16>()) {
+            // `parse` would take a sign.
+            _ if !port.bytes().all(|byte| byte.is_ascii_digit()) => Err(refuse()),
             ("https", Ok(443)) | ("http", Ok(80)) => Ok(name),
-            (_, Ok(number)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Ok(format!("{name}:{number}"))
-            }
-            _ => Err(refuse()),
+            (_, Ok(number)) => Ok(format!("{name}:{number}")),
+            (_, Err(_)) => Err(refuse()),
         },
     }
 }
@@ -270,6 +270,7 @@ mod tests {
             "https://exa\\mple",
             "https://example.com:99999",
             "https://example.com:+1",
+            "https://example.com:+443",
             "https://[zz]",
             "https://x\u{200b}\u{2028}.example/",
             "https://user@",

@@ -208,13 +208,13 @@ fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
 
 /// Whether a server that has a name sends us to a bare address, or to this machine: nobody honest
 /// does, and behind such an address may stand what only we can reach.
-fn leads_inside(endpoint: &Url, issuer: &Url) -> bool {
+pub(super) fn leads_inside(endpoint: &Url, issuer: &Url) -> bool {
     let named = matches!(issuer.host(), Some(Host::Domain(_)));
     let bare = !matches!(endpoint.host(), Some(Host::Domain(_)));
     !is_loopback(issuer) && (is_loopback(endpoint) || (named && bare))
 }
 
-fn has_user(url: &Url) -> bool {
+pub(super) fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 

@@ -6,7 +6,7 @@ use super::service_of;
 use crate::broker::{self, World};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Record, Session};
+use crate::model::{Record, Resource, Session};
 use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Profile};
 use crate::vault::{Setbacks, Want};
@@ -14,7 +14,15 @@ use crate::vault::{Setbacks, Want};
 pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
     let cli::Login { url, account, flow, no_browser, force, timeout, client_id, port, scopes } =
         typed;
-    let (resource, service) = service_of(url, world)?;
+    let resource = Resource::parse(url)?;
+    let found = match service_of(url, world) {
+        Ok(_) => None,
+        Err(nobody) => Some(discovered(&resource, nobody, world)?),
+    };
+    let service = match found.as_ref().and_then(Profile::service) {
+        Some(service) => service,
+        None => service_of(url, world)?.1,
+    };
     let mut profile: Profile = service.profile.clone();
     if let Some(client_id) = client_id {
         profile.client_id.clone_from(client_id);
@@ -57,6 +65,17 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
     // Somebody was here and said yes: whatever happened before is over.
     pen.note(Setbacks::default());
     confirm("signed in", &session, &profile, world)
+}
+
+/// A host that nobody configured may say itself who issues its tokens.
+fn discovered(resource: &Resource, nobody: Error, world: &World<'_>) -> Result<Profile> {
+    match world.oauth.discover(resource) {
+        Ok(Some(profile)) => Ok(profile),
+        Ok(None) => Err(nobody),
+        Err(Failure::Other(error)) => Err(error),
+        Err(Failure::Transient(error)) => Err(nobody.because(error)),
+        Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => Err(nobody),
+    }
 }
 
 fn confirm(how: &str, session: &Session, profile: &Profile, world: &World<'_>) -> Result<()> {

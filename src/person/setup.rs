@@ -118,15 +118,17 @@ impl Step {
     /// As a line for a shell, or for a person.
     fn shown(&self) -> String {
         match self {
-            Self::Run(words) => words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+            Self::Run(words) => {
+                words.iter().map(|word| crate::ui::shell_word(word)).collect::<Vec<_>>().join(" ")
+            }
             Self::Link { link, to } => {
                 format!(
                     "ln -s {} {}",
-                    quoted(&to.to_string_lossy()),
-                    quoted(&link.to_string_lossy())
+                    crate::ui::shell_word(&to.to_string_lossy()),
+                    crate::ui::shell_word(&link.to_string_lossy())
                 )
             }
-            Self::Unlink(link) => format!("rm {}", quoted(&link.to_string_lossy())),
+            Self::Unlink(link) => format!("rm {}", crate::ui::shell_word(&link.to_string_lossy())),
             Self::Write { path, content } | Self::Program { path, content } => {
                 format!("# {}\n{}", path.display(), content.trim_end())
             }
@@ -197,13 +199,4 @@ fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
     // A symbolic link needs a right that few have; a copy needs none.
     std::fs::copy(to, link).map(drop)
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-:=@".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }

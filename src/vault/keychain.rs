@@ -165,7 +165,9 @@ fn lost_daemon(error: &ServiceError) -> bool {
         "org.freedesktop.DBus.Error.NoReply"
             | "org.freedesktop.DBus.Error.NameHasNoOwner"
             | "org.freedesktop.DBus.Error.Disconnected"
+            // An item that somebody else removed after we found it.
             | "org.freedesktop.DBus.Error.UnknownObject"
+            | "org.freedesktop.DBus.Error.UnknownMethod"
             | "org.freedesktop.Secret.Error.NoSession"
     )
 }

@@ -377,3 +377,22 @@ fn a_renewal_that_does_not_help_is_made_once() {
     assert_eq!(scene.authority.asked_for("refresh_token"), 1);
     assert_eq!(planted::stored(&scene).0.len(), 1, "it lives, for hosts that take it");
 }
+
+/// A token that lives for less than the margin is stale from its first second: whoever waited for
+/// its renewal takes it all the same.
+#[test]
+fn a_token_that_never_lives_long_is_still_shared() {
+    let scene = Scene::with(Scheme::Basic, Options { expires_in: Some(30), ..Options::default() });
+    scene.sign_in();
+    scene.sandbox.env("VALETKEY_INTERACTIVE", "always");
+    let gate = Gate::new();
+    scene.authority.next("/token", vec![Step::HoldAnswer(gate.clone())]);
+    let winner = scene.get().start();
+    gate.reached();
+    let waiting = scene.get().start();
+    waiting.expect_stderr("waiting for another sign-in");
+    gate.open();
+    let both = wait_for_all(vec![winner, waiting]);
+    same_token(&both);
+    assert_eq!(scene.authority.asked_for("refresh_token"), 1);
+}

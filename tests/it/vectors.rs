@@ -72,8 +72,11 @@ fn rules() -> BTreeSet<String> {
         else {
             continue;
         };
-        let digits = number.trim_start_matches(['G', 'V', 'E', 'D', 'T']);
-        if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let Some((letter, digits)) = number.split_at_checked(1) else { continue };
+        if letter.bytes().all(|byte| byte.is_ascii_uppercase())
+            && !digits.is_empty()
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+        {
             assert!(rules.insert(number.to_owned()), "two rules are called {number}");
         }
     }
@@ -108,7 +111,7 @@ fn the_sources_name_rules_that_exist() {
             for pair in words.windows(2) {
                 if matches!(pair[0], "rule" | "rules" | "Rule" | "Rules" | "to")
                     && pair[1].len() > 1
-                    && pair[1].starts_with(['G', 'V', 'E', 'D', 'T'])
+                    && pair[1].starts_with(['G', 'V', 'E'])
                     && pair[1][1..].bytes().all(|byte| byte.is_ascii_digit())
                 {
                     named += 1;

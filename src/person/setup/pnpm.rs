@@ -111,7 +111,7 @@ fn registry(setup: &Setup<'_>, directory: &Path, resource: &Resource) -> Result<
             return Err(Error::new(Kind::Failed, what).hint("letters, digits and /._-+@~ will do"));
         }
     }
-    let url = super::quoted(&format!("{}/{path}", resource.origin()));
+    let url = crate::ui::shell_word(&format!("{}/{path}", resource.origin()));
     let program = format!(
         "#!/bin/sh\n# Written by `valetkey setup pnpm`.\n\
          token=$({} token {url}) && echo \"Bearer $token\"\n",

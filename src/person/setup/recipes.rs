@@ -15,9 +15,9 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
         return Err(Error::new(Kind::Usage, "setup wrote nothing that it could take back"));
     }
     let program = setup.program()?;
-    let program = super::quoted(&program.to_string_lossy());
+    let program = crate::ui::shell_word(&program.to_string_lossy());
     let line = |host: &String| {
-        let url = super::quoted(&Resource::parse(host)?.to_string());
+        let url = crate::ui::shell_word(&Resource::parse(host)?.to_string());
         Ok(Step::Tell(match setup.typed.tool {
             Tool::Mcp => {
                 // The client says which server it means, so the command is the same for all.

@@ -1,0 +1,225 @@
+//! A real terraform, and a private module registry. terraform comes in no package, so these tests
+//! run where one is on PATH, and nowhere else.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+
+use crate::lab::{
+    Answer, Authority, Browser, CLIENT_ID, Options, Person, Reply, Request, Run, Sandbox, Server,
+};
+use crate::scene::program;
+
+/// Not an error under CI either: no registry of packages has it.
+#[expect(clippy::print_stderr, reason = "a test that is left out says so")]
+fn terraform() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|directory| directory.join("terraform"));
+    let found = found.into_iter().find(|path| path.is_file());
+    if found.is_none() {
+        eprintln!("left out: no terraform is on PATH, and no package has one");
+    }
+    found
+}
+
+struct Workshop {
+    terraform: PathBuf,
+    authority: Arc<Authority>,
+    /// Tokens that are good although the authority knows nothing of them.
+    pasted: Arc<Mutex<Vec<String>>>,
+    registry: Server,
+    sandbox: Sandbox,
+}
+
+/// The host as terraform knows it; its configuration says where the services are, so that no name
+/// is looked up.
+const HOST: &str = "modules.lab.example";
+
+impl Workshop {
+    fn start(options: Options) -> Option<Self> {
+        let terraform = terraform()?;
+        let authority = Arc::new(Authority::start_with(options));
+        let pasted: Arc<Mutex<Vec<String>>> = Arc::default();
+        let archive = archive();
+        let registry = Server::start_knowing_origin(|origin| {
+            let (origin, judge, pasted) =
+                (origin.to_owned(), Arc::clone(&authority), Arc::clone(&pasted));
+            move |request: &Request| -> Reply {
+                let good = request.bearer().is_some_and(|token| {
+                    let pasted = pasted.lock().unwrap_or_else(PoisonError::into_inner);
+                    judge.token_is_live(token) || pasted.iter().any(|good| good == token)
+                });
+                match request.path.as_str() {
+                    "/archive.tar.gz" => {
+                        Answer { body: archive.clone(), ..Answer::empty(200) }.into()
+                    }
+                    _ if !good => Answer::text(401, "a token, please\n").into(),
+                    "/v1/modules/lab/hello/any/versions" => {
+                        let versions = json!([{ "version": "1.0.0" }]);
+                        Answer::json(200, &json!({ "modules": [{ "versions": versions }] })).into()
+                    }
+                    "/v1/modules/lab/hello/any/1.0.0/download" => Answer::empty(204)
+                        .with_header("X-Terraform-Get", &format!("{origin}/archive.tar.gz"))
+                        .into(),
+                    _ => Answer::text(404, "no such page\n").into(),
+                }
+            }
+        });
+        let sandbox = Sandbox::new(program());
+        sandbox
+            .env("VALETKEY_STORE", "file")
+            .env("VALETKEY_INTERACTIVE", "never")
+            .env("CHECKPOINT_DISABLE", "1");
+        let plugins = sandbox.home().join(".terraform.d/plugins");
+        std::fs::create_dir_all(&plugins).expect("a directory");
+        let link = plugins.join("terraform-credentials-valetkey");
+        std::os::unix::fs::symlink(program(), link).expect("a new link");
+        let configuration = format!(
+            "credentials_helper \"valetkey\" {{\n  args = []\n}}\n\
+             host \"{HOST}\" {{\n  services = {{\n    \"modules.v1\" = \"{}/v1/modules/\"\n    \
+             \"login.v1\" = {{ client = \"{CLIENT_ID}\", authz = \"{}\", token = \"{}\", \
+             ports = [20000, 60000] }}\n  }}\n}}\n",
+            registry.origin(),
+            authority.url("/authorize"),
+            authority.url("/token"),
+        );
+        sandbox.write("home/.terraformrc", configuration.as_bytes(), 0o644);
+        let workshop = Self { terraform, authority, pasted, registry, sandbox };
+        workshop.sandbox.config(&format!(
+            "[profile.lab]\norigins = [\"https://{HOST}\"]\nissuer = \"{}\"\n\
+             client_id = \"{CLIENT_ID}\"\n",
+            workshop.authority.issuer(),
+        ));
+        Some(workshop)
+    }
+
+    fn browser(&self, person: Person) -> Browser {
+        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
+        Browser::start(&self.sandbox, person)
+    }
+
+    fn nobody(&self) {
+        self.sandbox.env("VALETKEY_INTERACTIVE", "never");
+    }
+
+    fn sign_in(&self) {
+        let _browser = self.browser(Person::Approves);
+        self.sandbox.valetkey(&["login", &format!("https://{HOST}")]).run().assert_status(0);
+        self.nobody();
+    }
+
+    fn call(&self, arguments: &[&str]) -> Run {
+        self.sandbox.run(&self.terraform, arguments)
+    }
+
+    /// Downloads the module into a directory that has never seen it.
+    fn init(&self, name: &str) -> Run {
+        let main = format!("module \"hello\" {{\n  source = \"{HOST}/lab/hello/any\"\n}}\n");
+        self.sandbox.write(&format!("work/{name}/main.tf"), main.as_bytes(), 0o644);
+        self.call(&["init", "-no-color"]).cwd(self.sandbox.work().join(name))
+    }
+}
+
+fn archive() -> Vec<u8> {
+    let directory = tempfile::tempdir().expect("a place");
+    std::fs::write(directory.path().join("main.tf"), "output \"x\" {\n  value = 1\n}\n")
+        .expect("a module");
+    let packed = Command::new("tar")
+        .args(["-cz", "main.tf"])
+        .current_dir(directory.path())
+        .output()
+        .expect("tar runs");
+    assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+    packed.stdout
+}
+
+#[test]
+fn an_init_signs_in_once_and_everything_after_it_is_silent() {
+    let Some(workshop) = Workshop::start(Options::default()) else { return };
+    let browser = workshop.browser(Person::Approves);
+    workshop.init("one").run().assert_status(0);
+    assert_eq!(browser.opened().len(), 1);
+    workshop.nobody();
+    workshop.init("two").run().assert_success();
+    assert_eq!(workshop.authority.asked_for("authorization_code"), 1);
+    assert_eq!(workshop.authority.asked_for("refresh_token"), 0);
+}
+
+#[test]
+fn a_token_that_ends_is_renewed_before_terraform_sees_it() {
+    let options = Options { expires_in: Some(30), ..Options::default() };
+    let Some(workshop) = Workshop::start(options) else { return };
+    workshop.sign_in();
+    workshop.authority.expire_all_access();
+    workshop.authority.tune(|options| options.expires_in = Some(3600));
+    let started: Vec<_> =
+        (0..20).map(|number| workshop.init(&format!("at-once-{number}")).start()).collect();
+    for init in started {
+        init.wait().assert_success();
+    }
+    assert_eq!(workshop.authority.asked_for("refresh_token"), 1);
+}
+
+#[test]
+fn where_nobody_can_be_asked_terraform_goes_on_without() {
+    let Some(workshop) = Workshop::start(Options::default()) else { return };
+    let browser = workshop.browser(Person::Approves);
+    workshop.nobody();
+    let finished = workshop.init("one").run();
+    assert_ne!(finished.status, 0);
+    finished.assert_stderr_has("401 Unauthorized");
+    workshop.sandbox.remove_env("VALETKEY_INTERACTIVE");
+    assert_ne!(workshop.init("two").env("CI", "true").run().status, 0);
+    assert!(browser.opened().is_empty());
+    assert!(workshop.registry.journal().count(|entry| entry.request.bearer().is_some()) == 0);
+}
+
+/// terraform shows nothing that a helper says, so the person is met on the terminal itself.
+#[test]
+fn a_person_is_met_on_the_terminal() {
+    let Some(workshop) = Workshop::start(Options::default()) else { return };
+    let browser = workshop.browser(Person::Approves);
+    workshop.sandbox.remove_env("VALETKEY_INTERACTIVE");
+    let finished = workshop.init("one").terminal().run();
+    finished.assert_success();
+    finished.assert_terminal_has(&format!("opening a browser to sign in to https://{HOST}"));
+    assert_eq!(browser.opened().len(), 1);
+}
+
+#[test]
+fn a_person_who_says_no_is_not_asked_again_for_a_while() {
+    let Some(workshop) = Workshop::start(Options::default()) else { return };
+    let browser = workshop.browser(Person::Denies);
+    for name in ["one", "two"] {
+        assert_ne!(workshop.init(name).run().status, 0);
+    }
+    assert_eq!(browser.opened().len(), 1);
+}
+
+/// terraform's own sign-in ends in `store`.
+#[test]
+fn login_and_logout_of_a_host_without_a_profile() {
+    let Some(workshop) = Workshop::start(Options::default()) else { return };
+    workshop.sandbox.config("");
+    let browser = workshop.browser(Person::Approves);
+    std::os::unix::fs::symlink(browser.script(), workshop.sandbox.bin().join("xdg-open"))
+        .expect("a new link");
+    workshop.nobody();
+    assert_ne!(workshop.init("before").run().status, 0);
+    let login = workshop.call(&["login", "-no-color", HOST]).stdin("yes\n").run();
+    login.assert_status(0);
+    assert_eq!(browser.opened().len(), 1);
+    workshop.init("one").run().assert_success();
+    let place = format!("terraform+https://{HOST}");
+    assert!(workshop.sandbox.valetkey(&["list"]).run().stdout_text().starts_with(&place));
+    assert!(!workshop.sandbox.home().join(".terraform.d/credentials.tfrc.json").exists());
+    workshop.call(&["logout", "-no-color", HOST]).run().assert_status(0);
+    assert_ne!(workshop.init("after").run().status, 0);
+    // A token that a person made on a page goes the same way.
+    workshop.pasted.lock().unwrap_or_else(PoisonError::into_inner).push("made-by-hand".to_owned());
+    let store = workshop.sandbox.valetkey(&["terraform", "store", HOST]);
+    store.stdin("{\"token\":\"made-by-hand\"}").run().assert(0, "", "");
+    workshop.init("last").run().assert_success();
+}
