@@ -28,9 +28,16 @@ pub enum Command {
     about = "One sign-in for every host tool: stores, renews and obtains OAuth tokens",
     after_help = "Programs run these; each speaks one tool's language:
   valetkey get|store|erase|capability    git's credential protocol, also as `valetkey git`
-  valetkey docker get|store|erase|list   docker's credential helper
+  valetkey docker get|store|erase|list   docker's credential helper, for podman and helm too
+  valetkey cargo --cargo-plugin          cargo's credential provider
+  valetkey kubectl [URL]                 client-go's exec plugin
+  valetkey terraform get|store|forget    the credentials helper of terraform and tofu
   valetkey token|header|json URL         one valid token on standard output; never signs in
   valetkey keyring get|set|del ...       Python's keyring, for pip, uv and PDM
+  valetkey goauth [URL]                  go's GOAUTH command
+  valetkey bazel get                     bazel's credential helper
+  valetkey vault get|store|erase         the token helper of Vault and OpenBao
+  valetkey askpass PROMPT                what GIT_ASKPASS names
 
 Exit status: 0 done, 1 failed, 2 not signed in, 3 refused or timed out, 4 rejected by the server,
 5 try again later, 6 storage unavailable, 64 usage, 78 configuration",
@@ -135,15 +142,23 @@ pub struct Setup {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Tool {
+    Askpass,
+    Bazel,
+    Cargo,
     Curl,
     Docker,
     Git,
+    #[value(alias = "goauth")]
+    Go,
     /// For pip, uv and PDM
     Keyring,
+    Kubectl,
     /// The headersHelper of an MCP client
     Mcp,
     Pnpm,
     Rclone,
+    Terraform,
+    Vault,
 }
 
 /// Reads a command line. Machine-facing verbs are recognised before clap is built: they are on

@@ -1,13 +1,18 @@
 //! The languages of the callers. A dialect reads its own bytes into a `Request` and says an
 //! `Outcome` in its own bytes; it knows no provider, no store and no flow.
 
+pub mod askpass;
+pub mod bazel;
 pub mod cargo;
 pub mod docker;
 pub mod generic;
 pub mod git;
+pub mod goauth;
 pub mod keyring;
 pub mod kubectl;
 pub mod terraform;
+pub mod timestamp;
+pub mod vault;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -40,6 +45,8 @@ pub struct Call<'a> {
     pub input: &'a mut dyn Read,
     pub wire: &'a Wire<'a>,
     pub ask: &'a dyn Fn(&Request) -> Outcome,
+    /// The URLs that profiles are bound to: an origin, and a path where one is named.
+    pub bound: &'a dyn Fn() -> Vec<String>,
     /// Lets the next program of this name on PATH that is not ours have the whole call, with our
     /// arguments and streams; whoever has read of them must not. It gives the exit status, or
     /// `None` where there is no such program.
@@ -104,6 +111,10 @@ pub const DIALECTS: &[Dialect] = &[
     generic::TOKEN,
     generic::HEADER,
     generic::JSON,
+    goauth::DIALECT,
+    bazel::DIALECT,
+    vault::DIALECT,
+    askpass::DIALECT,
 ];
 
 #[must_use]

@@ -166,8 +166,19 @@ fn serve(
             let status = program::hand_over(&next, &given, output, environment, hidden);
             status.map(Some).map_err(failed)
         };
-        let mut call =
-            Call { arguments, environment, input, wire, ask: &ask, elsewhere: &elsewhere };
+        let bound = || {
+            let prefixes = world.profiles.iter().flat_map(|profile| &profile.origins);
+            prefixes.map(profile::Prefix::url).collect()
+        };
+        let mut call = Call {
+            arguments,
+            environment,
+            input,
+            wire,
+            ask: &ask,
+            bound: &bound,
+            elsewhere: &elsewhere,
+        };
         let Served { status, why } = (dialect.serve)(&mut call)?;
         why.iter().for_each(ui::report);
         Ok(status)

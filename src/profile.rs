@@ -210,6 +210,15 @@ impl Profiles {
 }
 
 impl Prefix {
+    /// As it could stand in the configuration, without a slash at its end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self.path.as_str() {
+            "" => self.origin.clone(),
+            path => format!("{}/{path}", self.origin),
+        }
+    }
+
     fn covers(&self, path: &str) -> bool {
         self.path.is_empty()
             || path

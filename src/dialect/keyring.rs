@@ -148,6 +148,7 @@ fn resource(service: &str, username: Option<&str>) -> Option<Resource> {
 fn get(call: &mut Call<'_>, asked: &Asked<'_>, resource: Resource) -> Result<Served> {
     // A URL needs a user name where pip and uv are to ask at all, and it is seldom an account's:
     // an account of that name is preferred, and any other will do.
+    let resource = resource.of_url();
     let anybody = Resource { account: None, ..resource.clone() };
     let mut outcome = match resource.account {
         None => Outcome::NotMine,
@@ -207,7 +208,7 @@ fn answer(
 
 fn set(call: &mut Call<'_>, resource: Resource) -> Result<Served> {
     // Whose it is must be known before the password is read: the next keyring reads it itself.
-    let anybody = Resource { account: None, ..resource.clone() };
+    let anybody = Resource { account: None, ..resource.clone() }.of_url();
     if let Outcome::NotMine = (call.ask)(&request(Verb::Cached, Caller::Hasty, anybody, None))
         && let Some(served) = handed_on(call)?
     {

@@ -88,6 +88,13 @@ impl Resource {
         Self::new(protocol, host, path.filter(|path| !path.is_empty()), user)
     }
 
+    /// A URL says its path even when it has none: then it is for what serves the whole origin, and
+    /// not for what is bound to one path of it.
+    #[must_use]
+    pub fn of_url(self) -> Self {
+        Self { path: self.path.or_else(|| Some(String::new())), ..self }
+    }
+
     /// Scheme, host and port: the unit that a credential is bound to.
     #[must_use]
     pub fn origin(&self) -> String {
@@ -119,9 +126,9 @@ fn web_protocol(protocol: &str) -> &str {
 impl fmt::Display for Resource {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}://{}", self.protocol, self.host)?;
-        match &self.path {
+        match self.path.as_deref() {
+            Some("") | None => Ok(()),
             Some(path) => write!(out, "/{path}"),
-            None => Ok(()),
         }
     }
 }

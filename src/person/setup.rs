@@ -1,11 +1,18 @@
 //! `valetkey setup TOOL`: what a tool needs to ask us, as steps that can be shown, done and taken
 //! back. A tool's file says which steps; this one shows and does them.
 
+mod askpass;
+mod bazel;
+mod cargo;
 mod docker;
 mod git;
+mod go;
 mod keyring;
+mod kubectl;
 mod pnpm;
 mod recipes;
+mod terraform;
+mod vault;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -57,11 +64,18 @@ pub(super) fn setup(
 ) -> Result<()> {
     let setup = Setup { typed, world, own };
     let steps = match typed.tool {
+        Tool::Cargo => cargo::steps(&setup)?,
         Tool::Docker => docker::steps(&setup)?,
         Tool::Git => git::steps(&setup)?,
+        Tool::Askpass => askpass::steps(&setup)?,
+        Tool::Bazel => bazel::steps(&setup)?,
+        Tool::Go => go::steps(&setup)?,
         Tool::Keyring => keyring::steps(&setup)?,
         Tool::Pnpm => pnpm::steps(&setup)?,
         Tool::Curl | Tool::Mcp | Tool::Rclone => recipes::steps(&setup)?,
+        Tool::Vault => vault::steps(&setup)?,
+        Tool::Kubectl => kubectl::steps(&setup)?,
+        Tool::Terraform => terraform::steps(&setup)?,
     };
     for step in &steps {
         if typed.print {
@@ -90,6 +104,14 @@ impl Setup<'_> {
         Ok(on_path.unwrap_or_else(|| own.to_owned()))
     }
 
+    /// A file in the person's home.
+    fn in_home(&self, name: &str) -> Result<PathBuf> {
+        match self.world.environment.get("HOME") {
+            Some(home) => Ok(Path::new(home).join(name)),
+            None => Err(Error::new(Kind::Failed, "there is no home directory").hint("set HOME")),
+        }
+    }
+
     /// Refuses `--host` where the tool asks one helper about everything.
     fn no_hosts(&self, why: &str) -> Result<()> {
         match self.typed.hosts.is_empty() {
@@ -101,8 +123,22 @@ impl Setup<'_> {
     /// The step that makes, or takes away, the link of a dialect beside this program. None where
     /// it is like that already.
     fn link(&self, name: &str) -> Result<Option<Step>> {
+        self.link_at(self.beside(name)?)
+    }
+
+    fn home(&self) -> Result<PathBuf> {
+        let home = self.world.environment.get("HOME").map(PathBuf::from);
+        home.ok_or_else(|| Error::new(Kind::Failed, "there is no home directory").hint("set HOME"))
+    }
+
+    /// The path of a link beside this program.
+    fn beside(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.program()?.with_file_name(name))
+    }
+
+    /// As `link`, for a tool that looks in a directory of its own.
+    fn link_at(&self, link: PathBuf) -> Result<Option<Step>> {
         let to = self.program()?;
-        let link = to.with_file_name(name);
         let there = link
             .read_link()
             .is_ok_and(|target| target == to || link.canonicalize().ok() == to.canonicalize().ok());
@@ -111,6 +147,28 @@ impl Setup<'_> {
             (true, true) => Some(Step::Unlink(link)),
             _ => None,
         })
+    }
+}
+
+/// The text of a configuration file; empty where there is none.
+fn text_of(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.map_err(|error| {
+            let what = format!("{} cannot be read", path.display());
+            Error::new(Kind::Failed, what).because(error)
+        }),
+    }
+}
+
+/// The step that changes a file, if it changes. One that has nothing left in it goes.
+fn rewritten(path: PathBuf, before: &str, after: String) -> Option<Step> {
+    if before == after {
+        None
+    } else if after.trim().is_empty() && !path.is_symlink() {
+        Some(Step::Unlink(path))
+    } else {
+        Some(Step::Write { path, content: after })
     }
 }
 
@@ -188,8 +246,11 @@ fn make_executable(_: &Path) -> std::io::Result<()> {
 
 #[cfg(unix)]
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
-    // One that leads nowhere is of a program that was moved or removed.
-    if link.is_symlink() && !link.exists() {
+    if let Some(directory) = link.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    // A link of this name that leads elsewhere is ours, from before the program moved.
+    if link.is_symlink() {
         std::fs::remove_file(link)?;
     }
     std::os::unix::fs::symlink(to, link)
@@ -197,6 +258,9 @@ fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
 
 #[cfg(windows)]
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
+    if let Some(directory) = link.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
     // A symbolic link needs a right that few have; a copy needs none.
     std::fs::copy(to, link).map(drop)
 }

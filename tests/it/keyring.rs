@@ -147,6 +147,26 @@ fn a_token_that_is_about_to_end_is_renewed_first() {
     assert_eq!(index.scene.authority.asked_for("refresh_token"), 1);
 }
 
+/// pip asks for the host when the URL is not known, and then sends what it got to the URL.
+#[test]
+fn a_token_that_is_bound_to_a_path_is_not_given_to_the_host() {
+    let index = Index::new();
+    index.scene.sign_in();
+    let (origin, token) = (index.scene.host.origin(), index.token());
+    index.scene.sandbox.config(&format!(
+        "[profile.lab]\norigins = [\"{origin}/team\"]\nissuer = \"{}\"\n\
+         client_id = \"{}\"\n",
+        index.scene.authority.issuer(),
+        crate::lab::CLIENT_ID,
+    ));
+    let team = format!("{origin}/team/simple/");
+    index.keyring(&["get", &team, "oauth2"]).assert(0, &format!("{token}\n"), "");
+    for service in [index.url(), index.host(), format!("{origin}/"), format!("{origin}/teams/")] {
+        index.keyring(&["get", &service, "oauth2"]).assert(1, "", "");
+        index.keyring(&["--mode=creds", "get", &service]).assert(1, "", "");
+    }
+}
+
 #[test]
 fn the_account_of_that_name_is_preferred() {
     let index = Index::new();
@@ -353,8 +373,7 @@ fn twenty_at_once_renew_once() {
 #[test]
 fn setup_makes_the_link_and_says_what_it_stands_in_front_of() {
     let scene = Scene::new();
-    let own = scene.sandbox.bin().join("valetkey");
-    std::fs::copy(crate::scene::program(), &own).expect("a copy");
+    let own = scene.sandbox.link("valetkey");
     scene.sandbox.env("PATH", only(&scene, &[]));
     let setup = |more: &[&str]| {
         let words: Vec<&str> =

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
 mod asked;
+mod askpass;
+mod bazel;
 mod browser_flow;
 mod cargo;
 mod clockwork;
@@ -16,6 +18,7 @@ mod docs;
 mod exchange;
 mod files;
 mod generic;
+mod goauth;
 mod helper_store;
 mod inside;
 mod installed;
@@ -40,9 +43,11 @@ mod revocation;
 mod road;
 mod scene;
 mod setup_docker;
+mod setup_tools;
 mod standing_clock;
 mod terraform;
 mod tidy;
 mod transport;
+mod vault_token;
 mod vectors;
 mod verbs;

@@ -12,12 +12,14 @@ mod chromium;
 mod docker;
 mod git_lfs;
 mod git_suite;
+mod go;
 mod libgit2;
 mod nobody_is_asked;
 mod oidc_provider;
 mod old_git;
 mod pnpm;
 mod provider;
+mod python;
 mod setup_git;
 
 use std::io::Write as _;
@@ -35,10 +37,14 @@ enum Peer {
     Docker,
     GitLfs,
     GitSuite,
+    Go,
     Keyring,
     OidcProvider,
     OldGit,
     Pnpm,
+    Pip,
+    PythonKeyring,
+    Uv,
 }
 
 impl Peer {
@@ -50,10 +56,14 @@ impl Peer {
             Self::Docker => "docker",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
+            Self::Go => "go",
             Self::Keyring => "keyring",
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
             Self::Pnpm => "pnpm",
+            Self::Pip => "pip",
+            Self::PythonKeyring => "python-keyring",
+            Self::Uv => "uv",
         }
     }
 
@@ -73,6 +83,12 @@ impl Peer {
             }
             Self::OidcProvider => node("oidc-provider"),
             Self::Pnpm => pnpm::programs().iter().all(|(_, program)| program.is_file()),
+            Self::Pip => ["23.2.1", "25.3", "26.3"]
+                .iter()
+                .all(|version| installed().join(format!("pip-{version}/bin/python")).is_file()),
+            Self::PythonKeyring => installed().join("python-keyring/bin/keyring").is_file(),
+            Self::Uv => installed().join("uv/bin/uv").is_file(),
+            Self::Go => installed().join("go/bin/go").is_file(),
             Self::OldGit => minor_version(OLD_GIT).is_some_and(|minor| minor < 41),
         }
     }

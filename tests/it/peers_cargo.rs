@@ -34,18 +34,17 @@ impl Shop {
             .env("VALETKEY_STORE", "file")
             .env("VALETKEY_INTERACTIVE", "never")
             .env("RUSTC", cargo().with_file_name("rustc"));
-        sandbox.link("cargo-credential-valetkey");
+        sandbox.link("valetkey");
         sandbox.write(
             "home/.cargo/config.toml",
             format!(
-                "[registries.lab]\nindex = \"sparse+{}\"\n\
-                 [registry]\nglobal-credential-providers = [\"cargo:token\", \"cargo-credential-valetkey\"]\n\
-                 [net]\nretry = 0\n",
+                "[registries.lab]\nindex = \"sparse+{}\"\n[net]\nretry = 0\n",
                 registry.index()
             )
             .as_bytes(),
             0o644,
         );
+        sandbox.valetkey(&["setup", "cargo"]).run().assert_status(0);
         for (name, version) in [("work/user", "0.1.0"), ("work/hello", "0.1.1")] {
             let crate_name = if name.ends_with("hello") { "hello-lab" } else { "user" };
             let dependencies = match crate_name {

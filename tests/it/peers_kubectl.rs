@@ -187,3 +187,53 @@ fn a_clusters_extension_is_all_the_configuration_there_is() {
     cluster.sandbox.env("VALETKEY_INTERACTIVE", "never");
     cluster.get().run().assert(0, ANSWER, "");
 }
+
+/// One user for every cluster, and a context beside each that is there.
+#[test]
+fn setup_adds_a_user_and_contexts_and_takes_them_back() {
+    let Some(cluster) = Cluster::start(Options::default()) else { return };
+    let sandbox = &cluster.sandbox;
+    std::os::unix::fs::symlink(&cluster.kubectl, sandbox.bin().join("kubectl")).expect("a link");
+    let view = || {
+        let view = sandbox.run("kubectl", &["config", "view", "--raw", "-o", "json"]).run();
+        serde_json::from_slice::<serde_json::Value>(&view.stdout).expect("JSON")
+    };
+    let setup = |words: &[&str]| {
+        let run = sandbox.valetkey(&["setup", "kubectl"]);
+        words.iter().fold(run, |run, word| run.arg(word)).run()
+    };
+    let before = view();
+    let origin = cluster.origin();
+    let printed = setup(&["--print", "--host", &origin]);
+    printed.assert_status(0);
+    assert!(printed.stdout_text().contains("kubectl config set-credentials valetkey"), "{printed}");
+    assert_eq!(view(), before);
+    setup(&["--host", &origin]).assert_status(0).assert_stdout("");
+    let after = view();
+    assert_eq!(after["contexts"][0], before["contexts"][0]);
+    assert_eq!(after["contexts"][1]["name"], "lab-valetkey");
+    assert_eq!(after["current-context"], "lab");
+    setup(&["--host", &origin]).assert_status(0).assert_stderr_has("nothing to do");
+    assert_eq!(view(), after);
+    cluster.sign_in();
+    let get = ["--context=lab-valetkey", "get", "--raw", "/version"];
+    sandbox.run("kubectl", &get).run().assert(0, ANSWER, "");
+    let nowhere = setup(&["--host", "nowhere.example"]);
+    nowhere.assert_status(1).assert_stderr_has("has its cluster at nowhere.example");
+    setup(&["--undo"]).assert_status(0).assert_stdout("");
+    assert_eq!(view(), before);
+    setup(&["--undo"]).assert_status(0).assert_stderr_has("nothing to do");
+    // Somebody else's user of this name is not ours to change.
+    let own = ["config", "set-credentials", "valetkey", "--token=x"];
+    sandbox.run("kubectl", &own).run().assert_status(0);
+    let taken = view();
+    setup(&[]).assert_status(1).assert_stderr_has("another user called valetkey already");
+    setup(&["--undo"]).assert_status(0);
+    assert_eq!(view(), taken);
+    std::fs::remove_file(sandbox.bin().join("kubectl")).expect("it is there");
+    let alone = sandbox.bin().to_owned();
+    // What starts every program of the sandbox.
+    std::os::unix::fs::symlink("/usr/bin/setsid", alone.join("setsid")).expect("a link");
+    let without = sandbox.valetkey(&["setup", "kubectl"]).env("PATH", alone).run();
+    without.assert_status(1).assert_stderr_has("kubectl is not on PATH");
+}

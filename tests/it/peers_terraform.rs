@@ -72,13 +72,8 @@ impl Workshop {
             .env("VALETKEY_STORE", "file")
             .env("VALETKEY_INTERACTIVE", "never")
             .env("CHECKPOINT_DISABLE", "1");
-        let plugins = sandbox.home().join(".terraform.d/plugins");
-        std::fs::create_dir_all(&plugins).expect("a directory");
-        let link = plugins.join("terraform-credentials-valetkey");
-        std::os::unix::fs::symlink(program(), link).expect("a new link");
         let configuration = format!(
-            "credentials_helper \"valetkey\" {{\n  args = []\n}}\n\
-             host \"{HOST}\" {{\n  services = {{\n    \"modules.v1\" = \"{}/v1/modules/\"\n    \
+            "host \"{HOST}\" {{\n  services = {{\n    \"modules.v1\" = \"{}/v1/modules/\"\n    \
              \"login.v1\" = {{ client = \"{CLIENT_ID}\", authz = \"{}\", token = \"{}\", \
              ports = [20000, 60000] }}\n  }}\n}}\n",
             registry.origin(),
@@ -86,6 +81,7 @@ impl Workshop {
             authority.url("/token"),
         );
         sandbox.write("home/.terraformrc", configuration.as_bytes(), 0o644);
+        sandbox.valetkey(&["setup", "terraform"]).run().assert_status(0);
         let workshop = Self { terraform, authority, pasted, registry, sandbox };
         workshop.sandbox.config(&format!(
             "[profile.lab]\norigins = [\"https://{HOST}\"]\nissuer = \"{}\"\n\

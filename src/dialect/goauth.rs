@@ -1,0 +1,197 @@
+//! go's `GOAUTH` command (`go help goauth`, go 1.24 and later). Rules GO1 to GO12 of protocol.md.
+//! The first call names nothing and gets what is ready; another one follows for each URL that was
+//! refused, with the answer's head on standard input.
+
+use std::io::Read;
+
+use zeroize::Zeroizing;
+
+use super::{Call, Dialect, Served};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb};
+
+pub const DIALECT: Dialect = Dialect { name: "goauth", link: None, usage: "[URL]", serve };
+
+/// Bytes of the head of an answer; what is longer is not read on.
+const LIMIT: u64 = 1 << 20;
+
+/// Seconds: an answer has no expiry, but go asks again when it was refused.
+const LIFETIME: u64 = 60;
+
+fn serve(call: &mut Call<'_>) -> Result<Served> {
+    match call.arguments {
+        [] => Ok(first(call)),
+        [url] => again(call, url),
+        _ => Err(Error::new(Kind::Usage, "more than one URL is given").hint("valetkey goauth")),
+    }
+}
+
+/// What is ready, without the network: whatever is missing will be asked for by its URL.
+fn first(call: &Call<'_>) -> Served {
+    let bound = bound(call);
+    let ready: Vec<(&str, Option<Box<Credential>>)> = bound
+        .iter()
+        .map(|url| {
+            let resource = Resource::parse(url).ok().map(Resource::of_url);
+            (url.as_str(), resource.and_then(|resource| cached(call, resource)))
+        })
+        .collect();
+    let mut answer = Zeroizing::new(String::new());
+    for (url, credential) in &ready {
+        // go gives a host's token to everything below it, also where another one belongs.
+        let covered = ready.iter().all(|(other, other_credential)| {
+            other == url || !is_below(other, url) || other_credential.is_some()
+        });
+        if let Some(credential) = credential.as_ref().filter(|_| covered)
+            && let Some(set) = set(url, credential)
+        {
+            answer.push_str(&set);
+        }
+    }
+    call.wire.send(answer.as_bytes());
+    Served::default()
+}
+
+fn again(call: &mut Call<'_>, url: &str) -> Result<Served> {
+    let Some(refused) = Refused::read(url) else { return Ok(Served::default()) };
+    let mut head = Vec::new();
+    let read = call.input.take(LIMIT).read_to_end(&mut head);
+    read.map_err(|error| Error::new(Kind::Usage, "the answer cannot be read").because(error))?;
+    // Not found is an everyday answer of a module proxy, and no reason to ask a person.
+    let caller = if status(&head) == Some("401") { Caller::Patient } else { Caller::Hasty };
+    match (call.ask)(&request(Verb::Get, caller, refused.resource.clone())) {
+        Outcome::Found(credential) => {
+            let prefix = refused.prefix(call, &credential);
+            if let Some(set) = prefix.and_then(|prefix| set(&prefix, &credential)) {
+                call.wire.send(set.as_bytes());
+            }
+            Ok(Served::default())
+        }
+        Outcome::NotFound(why) => Ok(Served::nothing(Some(why))),
+        Outcome::Failed(error) => Err(error),
+        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => Ok(Served::default()),
+    }
+}
+
+/// A URL that was answered with an error.
+struct Refused<'a> {
+    url: &'a str,
+    /// The scheme and the host as go spells them: it compares prefixes as text.
+    origin: &'a str,
+    resource: Resource,
+}
+
+impl<'a> Refused<'a> {
+    fn read(url: &'a str) -> Option<Self> {
+        let rest = url.strip_prefix("https://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let plain = url.split(['?', '#']).next()?;
+        let resource = Resource::parse(plain).ok()?.of_url();
+        let readable = !url.contains(|letter: char| letter.is_control() || letter == ' ');
+        readable.then(|| Self { url, origin: &url[.."https://".len() + end], resource })
+    }
+
+    /// Where the credential may go: everything that it is bound to, so that later modules need no
+    /// call, unless something in there is bound to another one; then this very URL. `None` where
+    /// even that would say too much.
+    fn prefix(&self, call: &Call<'_>, credential: &Credential) -> Option<String> {
+        let bound = bound(call);
+        let here = self.resource.to_string();
+        let own = bound.iter().filter(|url| is_below(&here, url)).max_by_key(|url| url.len());
+        let path = match own {
+            Some(own) if bound.iter().any(|url| url != own && is_below(url, &here)) => return None,
+            Some(own) => {
+                let alone = !bound.iter().any(|url| url != own && is_below(url, own));
+                let path = own.strip_prefix(self.resource.origin().as_str()).unwrap_or_default();
+                alone.then(|| path.to_owned())
+            }
+            None => {
+                let everywhere = Resource { path: None, ..self.resource.clone() }.of_url();
+                let same = cached(call, everywhere);
+                same.filter(|same| same.secret == credential.secret).map(|_| String::new())
+            }
+        };
+        Some(match path {
+            Some(path) => format!("{}{path}", self.origin),
+            None => self.url.trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+/// The https prefixes of all profiles.
+fn bound(call: &Call<'_>) -> Vec<String> {
+    let mut bound = (call.bound)();
+    bound.retain(|url| url.starts_with("https://"));
+    bound
+}
+
+fn is_below(url: &str, prefix: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    url.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn cached(call: &Call<'_>, resource: Resource) -> Option<Box<Credential>> {
+    match (call.ask)(&request(Verb::Cached, Caller::Hasty, resource)) {
+        Outcome::Found(credential) => Some(credential),
+        _ => None,
+    }
+}
+
+fn request(verb: Verb, caller: Caller, resource: Resource) -> Request {
+    Request { verb, resource, caller, lifetime: LIFETIME, presented: None, proof: None }
+}
+
+/// The status of `HTTP/1.1 401 Unauthorized`; the protocol's version varies.
+fn status(head: &[u8]) -> Option<&str> {
+    let line = head.split(|byte| *byte == b'\n').next()?;
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    words.next().filter(|protocol| protocol.starts_with("HTTP/"))?;
+    words.next()
+}
+
+/// One set: where to, a blank line, what, a blank line. go drops everything for one bad line.
+fn set(prefix: &str, credential: &Credential) -> Option<Zeroizing<String>> {
+    let (name, value) = credential.header();
+    let plain = !value.expose().contains(char::is_control);
+    plain.then(|| Zeroizing::new(format!("{prefix}\n\n{name}: {}\n\n", value.expose())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_read_from_any_version() {
+        assert_eq!(status(b"HTTP/1.0 401 Unauthorized\nA: b\n\n"), Some("401"));
+        assert_eq!(status(b"HTTP/2.0 404 Not Found\n\n"), Some("404"));
+        for head in [&b""[..], b"\n", b"401", b"HTTP/1.1", b"A: 401 b\n", b"\xff 401 x"] {
+            assert_ne!(status(head), Some("401"));
+        }
+    }
+
+    #[test]
+    fn prefixes_are_whole_segments() {
+        assert!(is_below("https://x.example/a/b", "https://x.example/a"));
+        assert!(is_below("https://x.example/", "https://x.example"));
+        assert!(is_below("https://x.example", "https://x.example"));
+        assert!(!is_below("https://x.example/ab", "https://x.example/a"));
+        assert!(!is_below("https://x.example.evil/a", "https://x.example"));
+    }
+
+    #[test]
+    fn a_refused_url_keeps_the_spelling_of_go() {
+        let refused = Refused::read("https://X.example:443/m/@v/list?go-get=1").unwrap();
+        assert_eq!(refused.origin, "https://X.example:443");
+        assert_eq!(refused.resource.to_string(), "https://x.example/m/@v/list");
+        for url in [
+            "http://x.example/",
+            "https://",
+            "https://u:p@x.example/",
+            "https://x.example/a\nb",
+            "https://x.example/a b",
+            "x.example/m",
+        ] {
+            assert!(Refused::read(url).is_none(), "{url}");
+        }
+    }
+}

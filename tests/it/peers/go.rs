@@ -1,0 +1,201 @@
+//! go against a module proxy that wants a token, over TLS: go sends none without.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Peer, here, installed};
+use crate::lab::server::{Answer, Reply, Request, Server};
+use crate::lab::tls::{CertificateAuthority, TlsFront};
+use crate::lab::{CLIENT_ID, Options, Person, Run, Scheme};
+use crate::scene::{Scene, program};
+
+struct Proxy {
+    scene: Scene,
+    server: Server,
+    front: TlsFront,
+}
+
+impl Proxy {
+    fn start(options: Options) -> Self {
+        let scene = Scene::with(Scheme::Bearer, options);
+        let judge = Arc::clone(&scene.authority);
+        let server = Server::start(move |request: &Request| {
+            let good = request.bearer().is_some_and(|token| judge.token_is_live(token));
+            answer(request, good)
+        });
+        let authority = CertificateAuthority::new();
+        let front = TlsFront::start(&authority, "localhost", &server.origin());
+        let proxy = Self { scene, server, front };
+        let sandbox = &proxy.scene.sandbox;
+        sandbox.config(&format!(
+            "[profile.proxy]\norigins = [\"{}\"]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
+             scheme = \"bearer\"\n",
+            proxy.url(),
+            proxy.scene.authority.issuer(),
+        ));
+        let certificate = sandbox.write("ca.pem", authority.pem().as_bytes(), 0o600);
+        let command = format!("{} goauth", program().display());
+        for (name, value) in [
+            ("GOPROXY", proxy.url().as_str()),
+            ("GOAUTH", &command),
+            ("GOSUMDB", "off"),
+            ("GOTOOLCHAIN", "local"),
+            ("GOTELEMETRY", "off"),
+            ("SSL_CERT_FILE", certificate.to_str().expect("a plain path")),
+            ("SSL_CERT_DIR", "/nowhere"),
+        ] {
+            sandbox.env(name, value);
+        }
+        proxy.scene.nobody();
+        proxy
+    }
+
+    fn url(&self) -> String {
+        format!("https://localhost:{}", self.front.address().port())
+    }
+
+    fn sign_in(&self) {
+        let browser = self.scene.browser(Person::Approves);
+        self.scene.sandbox.valetkey(&["login", &self.url()]).run().assert_status(0);
+        drop(browser);
+        self.scene.nobody();
+    }
+
+    /// `go list -m -versions`, which asks the proxy one question a module.
+    fn list(&self, modules: &[&str]) -> Run {
+        let run = self.scene.sandbox.run(go(), &["list", "-m", "-versions"]);
+        modules.iter().fold(run, Run::arg)
+    }
+
+    /// Requests without a token since `before` entries of the journal.
+    fn without(&self, before: usize) -> usize {
+        let asked = self.server.journal().snapshot().split_off(before);
+        asked.iter().filter(|entry| entry.request.header("Authorization").is_none()).count()
+    }
+}
+
+fn go() -> std::path::PathBuf {
+    installed().join("go/bin/go")
+}
+
+fn answer(request: &Request, good: bool) -> Reply {
+    // Like many a proxy it does not say that there is anything to sign in for.
+    if request.path.contains("/hidden/") && !good {
+        return Answer::text(404, "not found\n").into();
+    }
+    if !good {
+        return Answer::empty(401).with_header("WWW-Authenticate", "Bearer").into();
+    }
+    match Path::new(&request.path).file_name().and_then(|name| name.to_str()) {
+        Some("list") if !request.path.contains("/missing/") => Answer::text(200, "v1.0.0\n").into(),
+        Some("v1.0.0.info") => Answer::text(200, "{\"Version\":\"v1.0.0\"}").into(),
+        Some("v1.0.0.mod") => Answer::text(200, "module lab.example/m\n").into(),
+        _ => Answer::text(404, "not found\n").into(),
+    }
+}
+
+const FIVE: [&str; 5] =
+    ["lab.example/a", "lab.example/b", "lab.example/c", "lab.example/d", "lab.example/e"];
+
+#[test]
+fn a_ready_token_is_sent_with_the_first_request() {
+    if !here(&[Peer::Go]) {
+        return;
+    }
+    let proxy = Proxy::start(Options::default());
+    proxy.sign_in();
+    let listed = proxy.list(&["lab.example/m"]).run();
+    listed.assert(0, "lab.example/m v1.0.0\n", "");
+    assert_eq!(proxy.without(0), 0);
+    // A 404 brings go back to us with its URL: nobody is asked, and nothing changes.
+    let missing = proxy.list(&["lab.example/missing"]).run();
+    assert_ne!(missing.status, 0);
+    missing.assert_stderr_has("404 Not Found");
+    assert_eq!(proxy.scene.authority.asked_for("refresh_token"), 0);
+}
+
+#[test]
+fn one_sign_in_serves_every_module() {
+    if !here(&[Peer::Go]) {
+        return;
+    }
+    let proxy = Proxy::start(Options::default());
+    let refused = proxy.list(&["lab.example/m"]).run();
+    assert_ne!(refused.status, 0);
+    refused.assert_stderr_has("401 Unauthorized");
+    let shown = proxy.scene.sandbox.run(go(), &["list", "-x", "-m", "-versions", "lab.example/m"]);
+    shown.run().assert_stderr_has(&format!("hint: valetkey login {}", proxy.url()));
+    let browser = proxy.scene.browser(Person::Approves);
+    let run = proxy.list(&["lab.example/m"]).remove_env("VALETKEY_INTERACTIVE");
+    assert_ne!(run.env("CI", "true").run().status, 0);
+    // What is not found is no reason to ask a person.
+    assert_ne!(proxy.list(&["lab.example/hidden/m"]).run().status, 0);
+    assert!(browser.opened().is_empty());
+    let listed = proxy.list(&FIVE).run();
+    listed.assert_status(0);
+    assert_eq!(listed.stdout_text().lines().count(), 5);
+    assert_eq!(browser.opened().len(), 1);
+    proxy.scene.nobody();
+    proxy.list(&["lab.example/hidden/m"]).run().assert(0, "lab.example/hidden/m v1.0.0\n", "");
+}
+
+#[test]
+fn a_token_that_is_about_to_end_is_renewed_in_silence() {
+    if !here(&[Peer::Go]) {
+        return;
+    }
+    let proxy = Proxy::start(Options { expires_in: Some(30), ..Options::default() });
+    proxy.sign_in();
+    proxy.scene.authority.expire_all_access();
+    proxy.scene.authority.tune(|options| options.expires_in = Some(3600));
+    let all: Vec<_> = (0..20).map(|_| proxy.list(&FIVE[..2]).start()).collect();
+    for one in all {
+        one.wait().assert(0, "lab.example/a v1.0.0\nlab.example/b v1.0.0\n", "");
+    }
+    assert_eq!(proxy.scene.authority.asked_for("refresh_token"), 1);
+    let before = proxy.server.journal().snapshot().len();
+    proxy.list(&FIVE).run().assert_status(0);
+    assert_eq!(proxy.without(before), 0);
+}
+
+#[test]
+fn setup_writes_gos_own_environment_and_takes_it_back() {
+    if !here(&[Peer::Go]) {
+        return;
+    }
+    let proxy = Proxy::start(Options::default());
+    proxy.sign_in();
+    let sandbox = &proxy.scene.sandbox;
+    sandbox.remove_env("GOAUTH");
+    let path = std::env::join_paths(
+        std::iter::once(sandbox.bin().to_owned())
+            .chain(std::iter::once(installed().join("go/bin")))
+            .chain(std::env::split_paths("/usr/bin:/bin")),
+    );
+    sandbox.env("PATH", path.expect("plain paths"));
+    let listed = || sandbox.run("go", &["env", "GOAUTH"]).run().assert_success();
+    assert_ne!(proxy.list(&["lab.example/m"]).run().status, 0);
+    sandbox.valetkey(&["setup", "go"]).run().assert_status(0);
+    assert_eq!(listed(), format!("{} goauth; netrc\n", program().display()));
+    sandbox
+        .valetkey(&["setup", "goauth"])
+        .run()
+        .assert_status(0)
+        .assert_stderr_has("nothing to do");
+    proxy.list(&["lab.example/m"]).run().assert(0, "lab.example/m v1.0.0\n", "");
+    sandbox.valetkey(&["setup", "go", "--undo"]).run().assert_status(0);
+    assert_eq!(listed(), "netrc\n");
+    // A path with a space, and what others had written.
+    let spaced = sandbox.root().join("a b");
+    std::fs::create_dir(&spaced).expect("a directory");
+    let own = spaced.join("valetkey");
+    std::os::unix::fs::symlink(program(), &own).expect("a link");
+    let path = format!("{}:{}", spaced.display(), installed().join("go/bin").display());
+    sandbox.env("PATH", format!("{path}:/usr/bin:/bin"));
+    sandbox.run("go", &["env", "-w", "GOAUTH=git /tmp; netrc"]).run().assert_success();
+    sandbox.run(&own, &["setup", "go"]).run().assert_status(0);
+    assert_eq!(listed(), format!("'{}' goauth; git /tmp; netrc\n", own.display()));
+    proxy.list(&["lab.example/m"]).run().assert(0, "lab.example/m v1.0.0\n", "");
+    sandbox.run(&own, &["setup", "go", "--undo"]).run().assert_status(0);
+    assert_eq!(listed(), "git /tmp; netrc\n");
+}
