@@ -142,6 +142,7 @@ pub struct Setup {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Tool {
+    /// For GIT_ASKPASS
     Askpass,
     Bazel,
     Cargo,
@@ -158,6 +159,7 @@ pub enum Tool {
     Pnpm,
     Rclone,
     Terraform,
+    /// The token helper of Vault and OpenBao
     Vault,
 }
 

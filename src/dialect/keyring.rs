@@ -5,7 +5,7 @@ use std::io::Read;
 
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, is_one_line};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Verb};
 
@@ -190,9 +190,8 @@ fn answer(
         Form::Password if !asked.both && !whose => return None,
         Form::Password | Form::Token(_) => {}
     }
-    // Whoever reads lines would read too many.
-    let torn = |text: &str| text.contains(['\n', '\r']);
-    if !asked.json && (torn(secret) || asked.both && torn(username)) {
+    let torn = !is_one_line(secret) || asked.both && !is_one_line(username);
+    if torn && !asked.json {
         return None;
     }
     let text = |text: &str| Zeroizing::new(serde_json::Value::from(text).to_string());
