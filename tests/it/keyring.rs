@@ -137,10 +137,10 @@ fn a_person_signs_in_once_and_nobody_is_asked_in_ci() {
 /// P8: the answer has no expiry, so it must live for ten more minutes.
 #[test]
 fn a_token_that_is_about_to_end_is_renewed_first() {
-    let index = Index::with(Options { expires_in: Some(500), ..Options::default() });
+    let index = Index::with(Options::default());
     index.scene.sign_in();
     let before = index.scene.authority.secrets();
-    index.scene.authority.tune(|options| options.expires_in = Some(3600));
+    index.scene.age(3100);
     let token = index.keyring(&["get", &index.url(), "oauth2"]).assert_success();
     assert!(!before.contains(&token.trim().to_owned()), "the old token was handed out");
     assert!(index.scene.authority.token_is_live(token.trim()));

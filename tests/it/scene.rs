@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::lab::{
-    Authority, Browser, CLIENT_ID, Finished, GitHost, Options, Person, Run, Sandbox, Scheme,
+    Authority, Browser, CLIENT_ID, FileSeen, Finished, GitHost, Options, Person, Run, Sandbox,
+    Scheme,
 };
 
 pub struct Scene {
@@ -69,6 +70,27 @@ impl Scene {
         let _browser = self.browser(Person::Approves);
         self.sandbox.valetkey(&["login", &self.host.origin()]).run().assert_status(0);
         self.nobody();
+    }
+
+    /// The one record in the file store.
+    #[track_caller]
+    pub fn session_file(&self) -> FileSeen {
+        let mut files = self.sandbox.files();
+        files.retain(|file| file.path.starts_with("data/valetkey/sessions"));
+        assert_eq!(files.len(), 1, "{files:?}");
+        files.remove(0)
+    }
+
+    /// Lets the stored session look as it will in so many seconds.
+    #[track_caller]
+    pub fn age(&self, seconds: u64) {
+        let file = self.session_file();
+        let mut record: serde_json::Value = serde_json::from_slice(&file.content).expect("JSON");
+        for time in ["expires_at", "stored_at", "renewed_at"] {
+            record[time] = (record[time].as_u64().expect("a time") - seconds).into();
+        }
+        let path = file.path.to_str().expect("a plain path");
+        self.sandbox.write(path, record.to_string().as_bytes(), 0o600);
     }
 
     pub fn clone_to(&self, name: &str) -> Finished {
