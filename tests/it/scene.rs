@@ -83,6 +83,24 @@ impl Scene {
         self.sandbox.git(arguments).cwd(self.sandbox.work().join(name))
     }
 
+    /// Lets the sessions in files look as they will in so many seconds.
+    pub fn age(&self, seconds: u64) {
+        for file in self.sandbox.files() {
+            let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&file.content) else {
+                continue;
+            };
+            for time in ["expires_at", "stored_at", "renewed_at"] {
+                if let Some(then) = record[time].as_u64() {
+                    record[time] = (then - seconds).into();
+                }
+            }
+            if file.path.starts_with("data/valetkey/sessions") {
+                let path = file.path.to_str().expect("a plain path");
+                self.sandbox.write(path, record.to_string().as_bytes(), 0o600);
+            }
+        }
+    }
+
     /// `get` as git asks it, with both capabilities.
     pub fn get(&self) -> Run {
         self.sandbox.valetkey(&["get"]).stdin(self.question())

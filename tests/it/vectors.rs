@@ -72,7 +72,7 @@ fn rules() -> BTreeSet<String> {
         else {
             continue;
         };
-        let digits = number.trim_start_matches(['G', 'V', 'E']);
+        let digits = number.trim_start_matches(|letter: char| letter.is_ascii_uppercase());
         if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
             assert!(rules.insert(number.to_owned()), "two rules are called {number}");
         }
