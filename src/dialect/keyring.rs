@@ -1,5 +1,5 @@
 //! The command line of Python's keyring, as pip, uv and PDM run it, in both of its generations.
-//! Rules P1 to P14 of protocol.md. What is not ours goes on to the next `keyring` on PATH.
+//! Rules P1 to P16 of protocol.md. What is not ours goes on to the next `keyring` on PATH.
 
 use std::io::Read;
 
@@ -216,7 +216,9 @@ fn set(call: &mut Call<'_>, resource: Resource) -> Result<Served> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = call.input.take(LIMIT + 1).read_to_end(&mut bytes);
     read.map_err(|error| refused("the password cannot be read").because(error))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| refused("the password is not UTF-8"))?;
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return Ok(nothing(Some(refused("the password is not UTF-8"))));
+    };
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() || bytes.len() as u64 > LIMIT {

@@ -1,4 +1,4 @@
-//! keyring's command line, byte for byte, through the whole program; rules P1 to P14.
+//! keyring's command line, byte for byte, through the whole program; rules P1 to P16.
 
 use std::path::{Path, PathBuf};
 
@@ -137,10 +137,13 @@ fn a_person_signs_in_once_and_nobody_is_asked_in_ci() {
 /// P8: the answer has no expiry, so it must live for ten more minutes.
 #[test]
 fn a_token_that_is_about_to_end_is_renewed_first() {
-    let index = Index::with(Options::default());
+    let index = Index::new();
     index.scene.sign_in();
     let before = index.scene.authority.secrets();
-    index.scene.age(3100);
+    index.scene.age(2900);
+    index.keyring(&["get", &index.url(), "oauth2"]).assert_success();
+    assert_eq!(index.scene.authority.asked_for("refresh_token"), 0);
+    index.scene.age(200);
     let token = index.keyring(&["get", &index.url(), "oauth2"]).assert_success();
     assert!(!before.contains(&token.trim().to_owned()), "the old token was handed out");
     assert!(index.scene.authority.token_is_live(token.trim()));
@@ -292,7 +295,7 @@ fn handing_on_goes_round_once_at_most_and_takes_no_secret_along() {
     failed.assert_status(1).assert_stdout("").assert_stderr_has("cannot be started");
 }
 
-/// P14: never the words by which pip recognises a keyring that is too old.
+/// P15: never the words by which pip recognises a keyring that is too old.
 #[test]
 fn a_wrong_command_line_is_status_2() {
     let index = Index::new();

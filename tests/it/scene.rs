@@ -81,18 +81,6 @@ impl Scene {
         files.remove(0)
     }
 
-    /// Lets the stored session look as it will in so many seconds.
-    #[track_caller]
-    pub fn age(&self, seconds: u64) {
-        let file = self.session_file();
-        let mut record: serde_json::Value = serde_json::from_slice(&file.content).expect("JSON");
-        for time in ["expires_at", "stored_at", "renewed_at"] {
-            record[time] = (record[time].as_u64().expect("a time") - seconds).into();
-        }
-        let path = file.path.to_str().expect("a plain path");
-        self.sandbox.write(path, record.to_string().as_bytes(), 0o600);
-    }
-
     pub fn clone_to(&self, name: &str) -> Finished {
         self.git_clone(name).run()
     }
@@ -103,6 +91,24 @@ impl Scene {
 
     pub fn git_in(&self, name: &str, arguments: &[&str]) -> Run {
         self.sandbox.git(arguments).cwd(self.sandbox.work().join(name))
+    }
+
+    /// Lets the sessions in files look as they will in so many seconds.
+    pub fn age(&self, seconds: u64) {
+        for file in self.sandbox.files() {
+            let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&file.content) else {
+                continue;
+            };
+            for time in ["expires_at", "stored_at", "renewed_at"] {
+                if let Some(then) = record[time].as_u64() {
+                    record[time] = (then - seconds).into();
+                }
+            }
+            if file.path.starts_with("data/valetkey/sessions") {
+                let path = file.path.to_str().expect("a plain path");
+                self.sandbox.write(path, record.to_string().as_bytes(), 0o600);
+            }
+        }
     }
 
     /// `get` as git asks it, with both capabilities.
