@@ -187,7 +187,7 @@ fn answer(
     let whose = resource.account.as_deref().is_none_or(|account| account == username);
     match credential.form {
         Form::Encoded(_) => return None,
-        Form::Password if !asked.both && !whose => return None,
+        Form::Password if !whose => return None,
         Form::Password | Form::Token(_) => {}
     }
     let torn = !is_one_line(secret) || asked.both && !is_one_line(username);

@@ -200,9 +200,10 @@ fn what_is_set_is_got_and_deleted() {
         "{\"username\": \"me\", \"password\": \"p\u{e4}ss word\"}\n",
         "",
     );
-    // A password is one person's; a pair says whose it is.
+    // A password is one person's.
     index.keyring(&["get", url, "you"]).assert(1, "", "");
-    index.keyring(&["get", url, "you", "--mode=creds"]).assert(0, "me\np\u{e4}ss word\n", "");
+    index.keyring(&["get", url, "you", "--mode=creds"]).assert(1, "", "");
+    index.keyring(&["get", url, "--mode=creds"]).assert(0, "me\np\u{e4}ss word\n", "");
     // What is stored for one path goes to no other.
     index.set("https://paths.example/one/", "me", "1\r\n").assert(0, "", "");
     index.keyring(&["get", "https://paths.example/one/", "me"]).assert(0, "1\n", "");
