@@ -11,7 +11,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
 use crate::oauth::{self, Failure, Oauth, Options};
-use crate::profile::{self, Flow, Profile, Profiles, Service, Source};
+use crate::profile::{Flow, Profile, Profiles, Service, Source};
 use crate::ui::{self, Ui};
 use crate::vault::{Pen, Setbacks, Vault, Want};
 
@@ -49,7 +49,7 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let offered = world.profiles.offered(resource)?;
     let offered = offered.as_ref().and_then(Profile::service);
     let Some(service) = offered.or_else(|| world.profiles.find(resource)) else {
-        return unknown_host(request, world);
+        return handed::unknown_host(request, world);
     };
     let profile = service.profile;
     world.ui.log(|| format!("{resource} belongs to profile {}", profile.name));
@@ -83,10 +83,15 @@ fn token(road: &Road<'_>) -> Result<Outcome> {
         return found(credential);
     }
     if request.verb == Verb::Cached {
-        let what = format!("nothing is ready for {}", profile.home());
-        return Ok(Outcome::NotFound(not_signed_in(&what, road)));
+        return Ok(nothing_ready(road));
     }
     renew(road, seen.as_ref())
+}
+
+/// What a question that may cost nothing is answered.
+fn nothing_ready(road: &Road<'_>) -> Outcome {
+    let what = format!("nothing is ready for {}", road.profile.home());
+    Outcome::NotFound(not_signed_in(&what, road))
 }
 
 /// A request on its way to a token.
@@ -331,17 +336,6 @@ fn account_of(told: &Option<String>, options: &Options, ui: &Ui<'_>) -> String {
         (Some(asked), _) => asked.clone(),
         (None, told) => told.clone().unwrap_or_default(),
     }
-}
-
-/// Hosts without a profile are never asked about: only what was handed over for this very origin
-/// is given back.
-fn unknown_host(request: &Request, world: &World<'_>) -> Result<Outcome> {
-    let resource = &request.resource;
-    if let Some(credential) = profile::environment_token(resource, world.environment) {
-        return found(credential);
-    }
-    Ok(handed::get(request, world)?
-        .map_or(Outcome::NotMine, |credential| Outcome::Found(Box::new(credential))))
 }
 
 /// A session of this profile. One that another issuer gave is not: its tokens are for others.

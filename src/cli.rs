@@ -28,10 +28,10 @@ pub enum Command {
     about = "One sign-in for every host tool: stores, renews and obtains OAuth tokens",
     after_help = "Programs run these; each speaks one tool's language:
   valetkey get|store|erase|capability    git's credential protocol, also as `valetkey git`
-  valetkey docker get|store|erase|list   docker's credential helper
+  valetkey docker get|store|erase|list   docker's credential helper, for podman and helm too
   valetkey cargo --cargo-plugin          cargo's credential provider
-  valetkey kubectl [URL]                 client-go's exec credential plugin
-  valetkey terraform get|store|forget    terraform's credentials helper
+  valetkey kubectl [URL]                 client-go's exec plugin
+  valetkey terraform get|store|forget    the credentials helper of terraform and tofu
   valetkey token|header|json URL         one valid token on standard output; never signs in
   valetkey keyring get|set|del ...       Python's keyring, for pip, uv and PDM
   valetkey goauth [URL]                  go's GOAUTH command
@@ -142,6 +142,7 @@ pub struct Setup {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Tool {
+    /// For GIT_ASKPASS
     Askpass,
     Bazel,
     Cargo,
@@ -160,6 +161,7 @@ pub enum Tool {
     /// And tofu
     #[value(alias = "tofu")]
     Terraform,
+    /// The token helper of Vault and OpenBao
     Vault,
 }
 

@@ -1,9 +1,9 @@
 //! Hosts that take no token of the session, but what they give for one. It is kept with the
 //! session, for the very origin that gave it, and ends with the token that it was given for.
 
-use super::{PATIENCE, Road, found, login_command, own, token};
+use super::{PATIENCE, Road, found, login_command, nothing_ready, own, token};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Credential, Exchanged, Outcome, Request, Session};
+use crate::model::{Credential, Exchanged, Outcome, Request, Session, Verb};
 use crate::oauth::Failure;
 use crate::profile::Exchange;
 
@@ -14,6 +14,9 @@ pub(super) fn get(road: &Road<'_>, exchange: &Exchange) -> Result<Outcome> {
         && let Some(exchanged) = kept(road, &session, margin)
     {
         return found(credential(road, &session, exchanged));
+    }
+    if request.verb == Verb::Cached {
+        return Ok(nothing_ready(road));
     }
     // What is traded at once need not outlive the answer.
     let request = Request { lifetime: 0, ..(*request).clone() };

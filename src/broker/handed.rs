@@ -6,10 +6,22 @@ use std::time::Duration;
 use super::{PATIENCE, World};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Key, Offer, Place, Presented, Record, Request, Resource, Static,
+    Caller, Credential, Form, Key, Offer, Outcome, Place, Presented, Record, Request, Resource,
+    Static,
 };
 use crate::profile::{self, Service};
 use crate::vault::Want;
+
+/// Hosts without a profile are never asked about: only what was handed over for this very origin
+/// is given back.
+pub(super) fn unknown_host(request: &Request, world: &World<'_>) -> Result<Outcome> {
+    let resource = &request.resource;
+    let credential = match profile::environment_token(resource, world.environment) {
+        Some(credential) => Some(credential),
+        None => get(request, world)?,
+    };
+    Ok(credential.map_or(Outcome::NotMine, |credential| Outcome::Found(Box::new(credential))))
+}
 
 /// Gives back what was stored for this origin. git compares paths as they are; to everybody else
 /// what was stored without one is for every path.

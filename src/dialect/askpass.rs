@@ -4,7 +4,7 @@
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, is_one_line};
 use crate::error::Result;
 use crate::model::{Caller, Form, Outcome, Request, Resource, Verb};
 
@@ -43,9 +43,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
                 Wanted::Username => username,
                 Wanted::Password => credential.secret.expose(),
             };
-            let unfit =
-                matches!(credential.form, Form::Encoded(_)) || answer.contains(['\n', '\r']);
-            if unfit {
+            if matches!(credential.form, Form::Encoded(_)) || !is_one_line(answer) {
                 return Ok(nothing());
             }
             call.wire.send(Zeroizing::new(format!("{answer}\n")).as_bytes());

@@ -1,5 +1,5 @@
 //! docker's credential helper protocol, which podman, skopeo, helm, oras and many others speak
-//! too. Rules D1 to D12 of protocol.md.
+//! too. Rules D1 to D21 of protocol.md.
 
 use std::collections::BTreeMap;
 use std::io::Read;

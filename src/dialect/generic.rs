@@ -1,6 +1,6 @@
 //! One token, header or JSON object on standard output, for every tool that runs a command to get
 //! one: pnpm's tokenHelper, `cargo:token-from-stdout`, rclone, mail clients, curl, apiKeyHelper,
-//! MCP headersHelper. Rules T1 to T9 of protocol.md. Nothing here ever signs in: whoever waits for
+//! MCP headersHelper. Rules T1 to T11 of protocol.md. Nothing here ever signs in: whoever waits for
 //! a line does not wait for a person.
 
 use zeroize::Zeroizing;
@@ -59,8 +59,13 @@ fn resource(call: &Call<'_>, name: &str, variable: &str) -> Result<Resource> {
         [] | [_] => call.environment.get(variable).ok_or_else(|| usage("no URL is given"))?,
         _ => return Err(usage("more than one URL is given")),
     };
-    // cargo names an index by its protocol first.
-    Resource::parse(url.strip_prefix("sparse+").unwrap_or(url))
+    named(url)
+}
+
+/// What a URL names: cargo writes its index protocol before it, MCP servers a query behind it.
+fn named(url: &str) -> Result<Resource> {
+    let url = url.strip_prefix("sparse+").unwrap_or(url);
+    Resource::parse(url.split(['?', '#']).next().unwrap_or(url))
 }
 
 /// As `resource`. The tool sends the headers to the server that it names, whatever the command
@@ -68,7 +73,7 @@ fn resource(call: &Call<'_>, name: &str, variable: &str) -> Result<Resource> {
 fn headers_for(call: &Call<'_>, name: &str) -> Result<Resource> {
     let resource = resource(call, name, SERVER)?;
     if let Some(server) = call.environment.get(SERVER) {
-        let server = Resource::parse(server)?;
+        let server = named(server)?;
         if server.origin() != resource.origin() {
             let what = format!("the headers are for {server}, not for {resource}");
             let hint = "name the server itself, and list its origin in the profile";

@@ -1,11 +1,11 @@
 //! The command line of Python's keyring, as pip, uv and PDM run it, in both of its generations.
-//! Rules P1 to P14 of protocol.md. What is not ours goes on to the next `keyring` on PATH.
+//! Rules P1 to P16 of protocol.md. What is not ours goes on to the next `keyring` on PATH.
 
 use std::io::Read;
 
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, is_one_line};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Verb};
 
@@ -187,12 +187,11 @@ fn answer(
     let whose = resource.account.as_deref().is_none_or(|account| account == username);
     match credential.form {
         Form::Encoded(_) => return None,
-        Form::Password if !asked.both && !whose => return None,
+        Form::Password if !whose => return None,
         Form::Password | Form::Token(_) => {}
     }
-    // Whoever reads lines would read too many.
-    let torn = |text: &str| text.contains(['\n', '\r']);
-    if !asked.json && (torn(secret) || asked.both && torn(username)) {
+    let torn = !is_one_line(secret) || asked.both && !is_one_line(username);
+    if torn && !asked.json {
         return None;
     }
     let text = |text: &str| Zeroizing::new(serde_json::Value::from(text).to_string());
@@ -217,7 +216,9 @@ fn set(call: &mut Call<'_>, resource: Resource) -> Result<Served> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = call.input.take(LIMIT + 1).read_to_end(&mut bytes);
     read.map_err(|error| refused("the password cannot be read").because(error))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| refused("the password is not UTF-8"))?;
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return Ok(nothing(Some(refused("the password is not UTF-8"))));
+    };
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() || bytes.len() as u64 > LIMIT {

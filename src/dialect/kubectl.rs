@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
     Caller, Credential, Form, Issuer, Offer, Outcome, Request, Resource, TokenKind, Verb,
@@ -22,9 +22,6 @@ const VERSIONS: &[&str] =
 
 /// Seconds before its expiry at which the caller is to ask again.
 const EARLY: u64 = 60;
-
-/// 9999-12-31T23:59:59Z: RFC 3339 has no later second.
-const LAST_SECOND: u64 = 253_402_300_799;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -167,74 +164,8 @@ fn answer(version: &str, credential: &Credential) -> Option<Zeroizing<String>> {
     };
     let mut status = json!({ "token": credential.secret.expose() });
     if let Some(expires) = credential.expires {
-        status["expirationTimestamp"] = timestamp(expires.saturating_sub(EARLY)).into();
+        status["expirationTimestamp"] = timestamp::rfc3339(expires.saturating_sub(EARLY)).into();
     }
     let answer = json!({ "kind": "ExecCredential", "apiVersion": version, "status": status });
     bearer.then(|| Zeroizing::new(format!("{answer}\n")))
-}
-
-/// A second of Unix time as RFC 3339 writes it, in UTC. The calendar begins in March, so that the
-/// day that comes and goes is the last of a year, and repeats every 146,097 days.
-fn timestamp(seconds: u64) -> String {
-    let seconds = seconds.min(LAST_SECOND);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // From 0000-03-01.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next;
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seconds_are_written_as_rfc_3339_has_them() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (951_868_800, "2000-03-01T00:00:00Z"),
-            (1_000_000_000, "2001-09-09T01:46:40Z"),
-            (1_709_251_199, "2024-02-29T23:59:59Z"),
-            (1_735_689_599, "2024-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-            (4_107_542_399, "2100-02-28T23:59:59Z"),
-            (LAST_SECOND, "9999-12-31T23:59:59Z"),
-            (u64::MAX, "9999-12-31T23:59:59Z"),
-        ] {
-            assert_eq!(timestamp(seconds), text, "{seconds}");
-        }
-    }
-
-    /// Every day of four centuries follows the one before it.
-    #[test]
-    fn no_day_is_left_out() {
-        let by = |year: u64, number| year.is_multiple_of(number);
-        let leap = |year| by(year, 4) && (!by(year, 100) || by(year, 400));
-        let (mut year, mut month, mut day) = (1970, 1, 1);
-        for number in 0..146_097 {
-            let expected = format!("{year:04}-{month:02}-{day:02}T00:00:00Z");
-            assert_eq!(timestamp(number * 86_400), expected);
-            let length = match month {
-                2 => 28 + u64::from(leap(year)),
-                4 | 6 | 9 | 11 => 30,
-                _ => 31,
-            };
-            day += 1;
-            if day > length {
-                (day, month) = (1, month + 1);
-            }
-            if month > 12 {
-                (month, year) = (1, year + 1);
-            }
-        }
-    }
 }

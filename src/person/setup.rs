@@ -249,8 +249,8 @@ fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
     if let Some(directory) = link.parent() {
         std::fs::create_dir_all(directory)?;
     }
-    // One that leads nowhere is of a program that was moved or removed.
-    if link.is_symlink() && !link.exists() {
+    // A link of this name that leads elsewhere is ours, from before the program moved.
+    if link.is_symlink() {
         std::fs::remove_file(link)?;
     }
     std::os::unix::fs::symlink(to, link)

@@ -288,33 +288,13 @@ fn an_expired_token_is_renewed_and_ten_minutes_are_left_in_what_is_handed_out() 
     // An hour at sign-in, five minutes left now.
     let scene = scene(Options { expires_in: Some(3600), ..Options::default() });
     scene.sign_in();
-    age(&scene, 3300);
+    scene.age(3300);
     call(&scene, "get", host(&scene)).assert_success();
     assert_eq!(scene.authority.asked_for("refresh_token"), 1);
     // git can say when a token ends, so it gets what is left.
-    age(&scene, 3300);
+    scene.age(3300);
     scene.plain_get().run().assert_success();
     assert_eq!(scene.authority.asked_for("refresh_token"), 1);
-}
-
-/// Lets the stored session look as it will in so many seconds.
-fn age(scene: &Scene, seconds: u64) {
-    let file = session_file(scene);
-    let mut record: Value = serde_json::from_slice(&file.content).expect("a record");
-    for time in ["expires_at", "stored_at", "renewed_at"] {
-        let then = record[time].as_u64().expect("a time") - seconds;
-        record[time] = then.into();
-    }
-    let path = file.path.to_str().expect("a plain path").to_owned();
-    scene.sandbox.write(&path, record.to_string().as_bytes(), 0o600);
-}
-
-#[track_caller]
-fn session_file(scene: &Scene) -> crate::lab::FileSeen {
-    let mut files = scene.sandbox.files();
-    files.retain(|file| file.path.starts_with("data/valetkey/sessions"));
-    assert_eq!(files.len(), 1, "{files:?}");
-    files.remove(0)
 }
 
 #[test]
@@ -361,16 +341,16 @@ fn a_token_of_ours_that_is_handed_back_is_no_news() {
     let scene = scene(Options::default());
     scene.sign_in();
     let first = secret(&call(&scene, "get", host(&scene)));
-    let before = session_file(&scene).content;
+    let before = scene.session_file().content;
     call(&scene, "store", entry(&host(&scene), "oauth2", &first)).assert(0, "", "");
-    assert_eq!(session_file(&scene).content, before);
+    assert_eq!(scene.session_file().content, before);
     // A late one, of a command that began before a renewal.
-    age(&scene, 3300);
+    scene.age(3300);
     let second = secret(&call(&scene, "get", host(&scene)));
     assert_ne!(first, second);
     call(&scene, "store", entry(&host(&scene), "oauth2", &first)).assert(0, "", "");
     assert_eq!(secret(&call(&scene, "get", host(&scene))), second);
-    session_file(&scene);
+    scene.session_file();
 }
 
 /// A sign-out that docker knows of is no rejection by the host, however often it comes.
@@ -397,7 +377,7 @@ fn a_dead_grant_is_a_miss_and_a_server_in_trouble_is_an_error() {
     scene.authority.always("/token", crate::lab::Step::status(503));
     // What is left of the token is better than nothing.
     call(&scene, "get", host(&scene)).assert_success();
-    age(&scene, 60);
+    scene.age(60);
     let trouble = call(&scene, "get", host(&scene));
     trouble.assert_status(1);
     let text = trouble.stdout_text();

@@ -1,4 +1,4 @@
-//! keyring's command line, byte for byte, through the whole program; rules P1 to P14.
+//! keyring's command line, byte for byte, through the whole program; rules P1 to P16.
 
 use std::path::{Path, PathBuf};
 
@@ -137,10 +137,13 @@ fn a_person_signs_in_once_and_nobody_is_asked_in_ci() {
 /// P8: the answer has no expiry, so it must live for ten more minutes.
 #[test]
 fn a_token_that_is_about_to_end_is_renewed_first() {
-    let index = Index::with(Options { expires_in: Some(500), ..Options::default() });
+    let index = Index::new();
     index.scene.sign_in();
     let before = index.scene.authority.secrets();
-    index.scene.authority.tune(|options| options.expires_in = Some(3600));
+    index.scene.age(2900);
+    index.keyring(&["get", &index.url(), "oauth2"]).assert_success();
+    assert_eq!(index.scene.authority.asked_for("refresh_token"), 0);
+    index.scene.age(200);
     let token = index.keyring(&["get", &index.url(), "oauth2"]).assert_success();
     assert!(!before.contains(&token.trim().to_owned()), "the old token was handed out");
     assert!(index.scene.authority.token_is_live(token.trim()));
@@ -197,9 +200,10 @@ fn what_is_set_is_got_and_deleted() {
         "{\"username\": \"me\", \"password\": \"p\u{e4}ss word\"}\n",
         "",
     );
-    // A password is one person's; a pair says whose it is.
+    // A password is one person's.
     index.keyring(&["get", url, "you"]).assert(1, "", "");
-    index.keyring(&["get", url, "you", "--mode=creds"]).assert(0, "me\np\u{e4}ss word\n", "");
+    index.keyring(&["get", url, "you", "--mode=creds"]).assert(1, "", "");
+    index.keyring(&["get", url, "--mode=creds"]).assert(0, "me\np\u{e4}ss word\n", "");
     // What is stored for one path goes to no other.
     index.set("https://paths.example/one/", "me", "1\r\n").assert(0, "", "");
     index.keyring(&["get", "https://paths.example/one/", "me"]).assert(0, "1\n", "");
@@ -292,7 +296,7 @@ fn handing_on_goes_round_once_at_most_and_takes_no_secret_along() {
     failed.assert_status(1).assert_stdout("").assert_stderr_has("cannot be started");
 }
 
-/// P14: never the words by which pip recognises a keyring that is too old.
+/// P15: never the words by which pip recognises a keyring that is too old.
 #[test]
 fn a_wrong_command_line_is_status_2() {
     let index = Index::new();

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::lab::{
-    Authority, Browser, CLIENT_ID, Finished, GitHost, Options, Person, Run, Sandbox, Scheme,
+    Authority, Browser, CLIENT_ID, FileSeen, Finished, GitHost, Options, Person, Run, Sandbox,
+    Scheme,
 };
 
 pub struct Scene {
@@ -71,6 +72,15 @@ impl Scene {
         self.nobody();
     }
 
+    /// The one record in the file store.
+    #[track_caller]
+    pub fn session_file(&self) -> FileSeen {
+        let mut files = self.sandbox.files();
+        files.retain(|file| file.path.starts_with("data/valetkey/sessions"));
+        assert_eq!(files.len(), 1, "{files:?}");
+        files.remove(0)
+    }
+
     pub fn clone_to(&self, name: &str) -> Finished {
         self.git_clone(name).run()
     }
@@ -81,6 +91,24 @@ impl Scene {
 
     pub fn git_in(&self, name: &str, arguments: &[&str]) -> Run {
         self.sandbox.git(arguments).cwd(self.sandbox.work().join(name))
+    }
+
+    /// Lets the sessions in files look as they will in so many seconds.
+    pub fn age(&self, seconds: u64) {
+        for file in self.sandbox.files() {
+            let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&file.content) else {
+                continue;
+            };
+            for time in ["expires_at", "stored_at", "renewed_at"] {
+                if let Some(then) = record[time].as_u64() {
+                    record[time] = (then - seconds).into();
+                }
+            }
+            if file.path.starts_with("data/valetkey/sessions") {
+                let path = file.path.to_str().expect("a plain path");
+                self.sandbox.write(path, record.to_string().as_bytes(), 0o600);
+            }
+        }
     }
 
     /// `get` as git asks it, with both capabilities.

@@ -72,11 +72,8 @@ fn rules() -> BTreeSet<String> {
         else {
             continue;
         };
-        let Some((letter, digits)) = number.split_at_checked(1) else { continue };
-        if letter.bytes().all(|byte| byte.is_ascii_uppercase())
-            && !digits.is_empty()
-            && digits.bytes().all(|byte| byte.is_ascii_digit())
-        {
+        let digits = number.trim_start_matches(|letter: char| letter.is_ascii_uppercase());
+        if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
             assert!(rules.insert(number.to_owned()), "two rules are called {number}");
         }
     }

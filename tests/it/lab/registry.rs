@@ -31,10 +31,11 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn give(&self) -> String {
+    fn give(&self, origin: &str) -> String {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let end = now.expect("a clock after 1970").as_secs() + self.lifetime.load(Ordering::SeqCst);
-        let claims = json!({"exp": end, "jti": self.count.fetch_add(1, Ordering::SeqCst)});
+        let count = self.count.fetch_add(1, Ordering::SeqCst);
+        let claims = json!({"iss": origin, "exp": end, "jti": count});
         let token = format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()));
         self.given.lock().unwrap_or_else(PoisonError::into_inner).push(token.clone());
         token
@@ -147,7 +148,7 @@ fn answer(
             let right = field("grant_type") == "access_token"
                 && format!("http://{}", field("service")) == origin;
             match right && accepts(&field("tenant"), &field("access_token")) {
-                true => Answer::json(200, &json!({"refresh_token": exchange.give()})),
+                true => Answer::json(200, &json!({"refresh_token": exchange.give(origin)})),
                 false => Answer::json(401, &json!({"errors": [{"code": "UNAUTHORIZED"}]})),
             }
         }

@@ -328,6 +328,7 @@ fn our_keyring_answers_are_those_of_python() {
         (vec!["--mode=creds", "--output=json", "get", url, "me"], ""),
         (vec!["--mode=creds", "--output=json", "get", "https://stranger.example/"], ""),
         (vec!["get", url, "me", "--mode", "creds"], ""),
+        (vec!["get", url, "you", "--mode", "creds"], ""),
         (vec!["get", url, "me", "--output", "json"], ""),
         (vec!["get", url], ""),
         (vec!["get"], ""),
