@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::lab::{Authority, Browser, CLIENT_ID, Finished, Options, Person, Run, Sandbox, Step};
-use crate::scene::program;
+use crate::scene::{age, program};
 
 const CLUSTER: &str = "https://cluster.acme.example:6443";
 const V1: &str = "client.authentication.k8s.io/v1";
@@ -61,19 +61,7 @@ impl Home {
 
     /// Lets what is stored be over.
     fn age(&self) {
-        for file in self.sandbox.files() {
-            let mut text = String::from_utf8_lossy(&file.content).into_owned();
-            for member in ["\"expires_at\":", "\"id_expires_at\":"] {
-                if let Some((before, after)) = text.split_once(member) {
-                    let rest = after.trim_start_matches(|letter: char| letter.is_ascii_digit());
-                    text = format!("{before}{member}1{rest}");
-                }
-            }
-            if file.path.starts_with("data") {
-                let path = file.path.to_str().expect("a plain path");
-                self.sandbox.write(path, text.as_bytes(), 0o600);
-            }
-        }
+        age(&self.sandbox, 4_000);
     }
 
     /// The question about a cluster of which its kubeconfig says who issues its tokens.

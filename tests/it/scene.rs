@@ -93,22 +93,9 @@ impl Scene {
         self.sandbox.git(arguments).cwd(self.sandbox.work().join(name))
     }
 
-    /// Lets the sessions in files look as they will in so many seconds.
+    /// As the function of this name.
     pub fn age(&self, seconds: u64) {
-        for file in self.sandbox.files() {
-            let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&file.content) else {
-                continue;
-            };
-            for time in ["expires_at", "stored_at", "renewed_at"] {
-                if let Some(then) = record[time].as_u64() {
-                    record[time] = (then - seconds).into();
-                }
-            }
-            if file.path.starts_with("data/valetkey/sessions") {
-                let path = file.path.to_str().expect("a plain path");
-                self.sandbox.write(path, record.to_string().as_bytes(), 0o600);
-            }
-        }
+        age(&self.sandbox, seconds);
     }
 
     /// `get` as git asks it, with both capabilities.
@@ -133,4 +120,22 @@ pub fn value(finished: &Finished, key: &str) -> Option<String> {
     let text = finished.stdout_text();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
     line.map(str::to_owned)
+}
+
+/// Lets the sessions in files look as they will in so many seconds.
+pub fn age(sandbox: &Sandbox, seconds: u64) {
+    for file in sandbox.files() {
+        let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&file.content) else {
+            continue;
+        };
+        for time in ["expires_at", "id_expires_at", "stored_at", "renewed_at"] {
+            if let Some(then) = record[time].as_u64() {
+                record[time] = (then - seconds).into();
+            }
+        }
+        if file.path.starts_with("data/valetkey/sessions") {
+            let path = file.path.to_str().expect("a plain path");
+            sandbox.write(path, record.to_string().as_bytes(), 0o600);
+        }
+    }
 }

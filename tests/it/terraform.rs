@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::lab::{
     Answer, Authority, Browser, CLIENT_ID, Finished, Options, Person, Run, Sandbox, Step,
 };
-use crate::scene::program;
+use crate::scene::{age, program};
 
 const HOST: &str = "tf.acme.example";
 
@@ -108,9 +108,12 @@ fn a_hit_is_a_token_and_a_miss_an_empty_object() {
 /// terraform takes whatever it gets for a token that never ends.
 #[test]
 fn a_token_that_ends_soon_is_renewed_and_one_that_is_over_never_given() {
-    let home = Home::with(Options { expires_in: Some(30), ..Options::default() });
+    let home = Home::new();
     home.sign_in();
-    home.authority.tune(|options| options.expires_in = Some(3600));
+    age(&home.sandbox, 2_900);
+    token(&home.get());
+    assert_eq!(home.authority.asked_for("refresh_token"), 0);
+    age(&home.sandbox, 200);
     token(&home.get());
     assert_eq!(home.authority.asked_for("refresh_token"), 1);
     token(&home.get());
