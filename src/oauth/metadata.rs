@@ -214,7 +214,7 @@ pub(super) fn leads_inside(endpoint: &Url, issuer: &Url) -> bool {
     !is_loopback(issuer) && (is_loopback(endpoint) || (named && bare))
 }
 
-pub(super) fn has_user(url: &Url) -> bool {
+fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 

@@ -2,9 +2,10 @@
 //! `login.v1`. It is asked only when a person names the host to sign in to.
 
 use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 
-use super::metadata::{has_user, leads_inside};
+use super::metadata::leads_inside;
 use super::{Failure, Oauth};
 use crate::error::{Error, Kind};
 use crate::model::{Resource, TokenKind};
@@ -39,49 +40,87 @@ impl Oauth<'_> {
     /// # Errors
     /// `Transient` when it cannot be reached, `Other` when what it says cannot be used.
     pub fn discover(&self, resource: &Resource) -> Result<Option<Profile>, Failure> {
-        let Ok(url) = Url::parse(&format!("{}{WELL_KNOWN}", resource.web_origin())) else {
-            return Ok(None);
-        };
+        let origin = resource.web_origin();
+        let Ok(url) = Url::parse(&format!("{origin}{WELL_KNOWN}")) else { return Ok(None) };
         if !is_safe(&url) {
             return Ok(None);
         }
         let answer = self.http.get(&url, None)?;
         self.ui.log(|| format!("discover at {url}: {}", answer.status));
-        let unusable = |what: &str| {
-            let what = format!("{url} {what}");
-            Failure::Other(Error::new(Kind::Rejected, what))
-        };
         // Other hosts answer such a path with whatever page they like.
-        let services = serde_json::from_slice::<serde_json::Value>(&answer.body);
-        let Some(services) = services.ok().filter(|_| answer.status == 200) else {
-            return Ok(None);
-        };
-        let services: Services =
-            serde_json::from_value(services).map_err(|_| unusable("cannot be understood"))?;
-        let Some(login) = services.login else { return Ok(None) };
-        if login.grant_types.is_some_and(|types| !types.iter().any(|name| name == "authz_code")) {
-            return Err(unusable("offers no sign-in by authorization code"));
+        match serde_json::from_slice(&answer.body) {
+            Ok(document) if answer.status == 200 => {
+                read(&document, origin, &url).map_err(Failure::Other)
+            }
+            _ => Ok(None),
         }
-        let endpoint = |text: &str| {
-            let endpoint = url.join(text).ok().filter(is_safe);
-            let endpoint = endpoint.filter(|found| !leads_inside(found, &url) && !has_user(found));
-            endpoint.ok_or_else(|| unusable("names an endpoint that no token may go to"))
-        };
-        let (first, last) = login.ports.unwrap_or((0, 0));
-        let found = Found {
-            resource: resource.web_origin(),
-            authorization_endpoint: Some(endpoint(&login.authz)?),
-            token_endpoint: Some(endpoint(&login.token)?),
-            client_id: login.client,
-            scopes: login.scopes,
-            redirect: Some(Redirect {
-                host: "localhost".to_owned(),
-                ports: (first..=last).take(PORTS).collect(),
-                path: "/login".to_owned(),
-            }),
-            issuer: None,
-            token: TokenKind::Access,
-        };
-        found.profile().map(Some).map_err(Failure::Other)
+    }
+}
+
+fn read(document: &Value, origin: String, url: &Url) -> Result<Option<Profile>, Error> {
+    let unusable = |what: &str| Error::new(Kind::Rejected, format!("{url} {what}"));
+    let services = Services::deserialize(document).map_err(|_| unusable("cannot be understood"))?;
+    let Some(login) = services.login else { return Ok(None) };
+    if login.grant_types.is_some_and(|types| !types.iter().any(|name| name == "authz_code")) {
+        return Err(unusable("offers no sign-in by authorization code"));
+    }
+    let endpoint = |text: &str| {
+        let endpoint = url.join(text).ok().filter(is_safe);
+        let endpoint = endpoint.filter(|endpoint| !leads_inside(endpoint, url));
+        endpoint.ok_or_else(|| unusable("names an endpoint that no token may go to"))
+    };
+    let (first, last) = login.ports.unwrap_or((0, 0));
+    let found = Found {
+        resource: origin,
+        authorization_endpoint: Some(endpoint(&login.authz)?),
+        token_endpoint: Some(endpoint(&login.token)?),
+        client_id: login.client,
+        scopes: login.scopes,
+        redirect: Some(Redirect {
+            host: "localhost".to_owned(),
+            ports: (first..=last).take(PORTS).collect(),
+            path: "/login".to_owned(),
+        }),
+        issuer: None,
+        token: TokenKind::Access,
+    };
+    found.profile().map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token_endpoint(token: &str) -> Option<String> {
+        let login = serde_json::json!({ "client": "x", "authz": "/authorize", "token": token });
+        let document = serde_json::json!({ "login.v1": login });
+        let url = Url::parse("https://tf.example/.well-known/terraform.json").unwrap();
+        let found = read(&document, "https://tf.example".to_owned(), &url).ok()??;
+        assert_eq!(found.origins.len(), 1);
+        assert_eq!(found.origins[0].origin, "https://tf.example");
+        found.endpoints.token.map(|url| url.to_string())
+    }
+
+    #[test]
+    fn endpoints_are_relative_to_the_document_and_never_inside() {
+        for (token, expected) in [
+            ("/token", "https://tf.example/token"),
+            ("token", "https://tf.example/.well-known/token"),
+            ("https://login.example/token", "https://login.example/token"),
+            ("//login.example/token", "https://login.example/token"),
+        ] {
+            assert_eq!(token_endpoint(token).as_deref(), Some(expected));
+        }
+        for token in [
+            "http://tf.example/token",
+            "http://127.0.0.1/token",
+            "https://localhost/token",
+            "https://10.0.0.1/token",
+            "https://user@login.example/token",
+            "ftp://login.example/token",
+            "https://",
+        ] {
+            assert_eq!(token_endpoint(token), None, "{token}");
+        }
     }
 }
