@@ -158,6 +158,8 @@ pub enum Tool {
     Mcp,
     Pnpm,
     Rclone,
+    /// And tofu
+    #[value(alias = "tofu")]
     Terraform,
     /// The token helper of Vault and OpenBao
     Vault,

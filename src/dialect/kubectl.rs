@@ -1,5 +1,5 @@
 //! client-go's exec credential plugin (client.authentication.k8s.io, v1 and v1beta1), which
-//! kubectl, helm, k9s and every other program built on client-go speak. Rules K1 to K15 of
+//! kubectl, helm, k9s and every other program built on client-go speak. Rules K1 to K16 of
 //! protocol.md.
 
 use serde::Deserialize;

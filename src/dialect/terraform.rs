@@ -1,4 +1,4 @@
-//! terraform's credentials helper protocol, which tofu speaks too. Rules TF1 to TF12 of
+//! terraform's credentials helper protocol, which tofu speaks too. Rules H1 to H14 of
 //! protocol.md.
 
 use std::io::Read;

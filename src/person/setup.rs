@@ -69,13 +69,13 @@ pub(super) fn setup(
         Tool::Git => git::steps(&setup)?,
         Tool::Askpass => askpass::steps(&setup)?,
         Tool::Bazel => bazel::steps(&setup)?,
+        Tool::Curl | Tool::Mcp | Tool::Rclone => recipes::steps(&setup)?,
         Tool::Go => go::steps(&setup)?,
         Tool::Keyring => keyring::steps(&setup)?,
-        Tool::Pnpm => pnpm::steps(&setup)?,
-        Tool::Curl | Tool::Mcp | Tool::Rclone => recipes::steps(&setup)?,
-        Tool::Vault => vault::steps(&setup)?,
         Tool::Kubectl => kubectl::steps(&setup)?,
+        Tool::Pnpm => pnpm::steps(&setup)?,
         Tool::Terraform => terraform::steps(&setup)?,
+        Tool::Vault => vault::steps(&setup)?,
     };
     for step in &steps {
         if typed.print {

@@ -19,6 +19,7 @@ pub struct Field {
 
 const SETUP: &[&str] = &[
     "attack",
+    "document",
     "environment",
     "file",
     "keychain",

@@ -49,6 +49,11 @@ impl Stage {
         let block = field.block.as_deref().unwrap_or_default();
         match field.name.as_str() {
             "attack" => {}
+            "document" => {
+                let (path, document) = value.split_once(' ').expect("PATH JSON");
+                let document = serde_json::from_str(document).expect("JSON");
+                self.authority.always(path, Step::json(200, &document));
+            }
             "environment" => {
                 let (name, value) = value.split_once('=').expect("NAME=VALUE");
                 let value = String::from_utf8(bytes(&[format!("{value}\\")])).expect("UTF-8");
@@ -196,8 +201,8 @@ impl Stage {
         let mut run = match first.name.as_str() {
             "run" => self.in_keychain("sh", &["-c", &self.filled(&first.value)]),
             _ => {
-                let words: Vec<_> =
-                    first.value.split(' ').filter(|word| !word.is_empty()).collect();
+                let line = self.filled(&first.value);
+                let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
                 let name = one("as").map_or("valetkey", |field| &field.value);
                 let link = self.sandbox.bin().join(name);
                 if !link.exists() {
