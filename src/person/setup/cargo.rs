@@ -146,14 +146,16 @@ fn registry_at(
 ) -> Result<(Option<String>, Resource)> {
     let asked = Resource::parse(host)?;
     for name in registries(config) {
-        let index = match &name {
-            None => Some("sparse+https://index.crates.io/"),
-            Some(name) => config["registries"][name.as_str()]["index"].as_str(),
+        let Some(named) = &name else {
+            // The registry that cargo knows by itself, which no configuration spells out.
+            if asked.host == "crates.io" {
+                return Ok((name, asked));
+            }
+            continue;
         };
+        let index = config["registries"][named.as_str()]["index"].as_str();
         let Some(Ok(index)) = index.map(Resource::parse) else { continue };
-        let also = name.is_none() && asked.host == "crates.io";
-        let same = index.host == asked.host && (asked.path.is_none() || index.path == asked.path);
-        if same || also {
+        if index.host == asked.host && (asked.path.is_none() || index.path == asked.path) {
             return Ok((name, index));
         }
     }
