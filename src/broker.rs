@@ -3,6 +3,7 @@
 
 mod exchanged;
 mod handed;
+pub mod session;
 
 use std::time::Duration;
 
@@ -190,7 +191,7 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         account: want.account.map(str::to_owned),
         ..Options::default()
     };
-    let session = sign_in(profile, &options, &pen, setbacks, world)?;
+    let session = session::sign_in(profile, &options, &pen, setbacks, world)?;
     road.issued(&session).ok_or_else(|| {
         let what = format!("{} issued no ID token", profile.home());
         Error::new(Kind::Configuration, what).hint("add openid to the profile's scopes")
@@ -209,7 +210,7 @@ enum Renewal {
 /// Renews a session whose lock is held.
 fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Renewal> {
     let Road { profile, world, .. } = road;
-    match renew_session(profile, world, pen, &mut session) {
+    match session::renew(profile, world, pen, &mut session) {
         Ok(()) => Ok(road.issued(&session).map_or(Renewal::Useless, Renewal::Answer)),
         Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {
             world.ui.log(|| format!("the grant of {} is dead", session.key.text()));
@@ -227,114 +228,6 @@ fn refresh(road: &Road<'_>, pen: &Pen<'_>, mut session: Session) -> Result<Renew
             Some(_) => error,
             None => error.hint(login_command(profile)),
         }),
-    }
-}
-
-/// Trades the refresh token and keeps what comes before anybody sees it.
-///
-/// # Errors
-/// `GrantDead` where there is no refresh token or the server ends the grant; nothing is removed.
-pub fn renew_session(
-    profile: &Profile,
-    world: &World<'_>,
-    pen: &Pen<'_>,
-    session: &mut Session,
-) -> std::result::Result<(), Failure> {
-    let Some(refresh) = session.tokens.refresh.clone() else { return Err(Failure::GrantDead) };
-    // A refresh token is spent only where its successor can be kept.
-    pen.probe().map_err(Failure::Other)?;
-    let client_id = session.key.client_id.clone();
-    let tokens = match world.oauth.refresh(profile, &client_id, &refresh) {
-        Err(Failure::GrantDead) => {
-            // Another machine or program may have rotated it in a store that we share.
-            let again = world.vault.peek(&Want {
-                place: session.key.place.clone(),
-                account: Some(&session.key.account),
-                path: None,
-            });
-            let newer = own(again.map_err(Failure::Other)?, profile)
-                .filter(|newer| newer.key == session.key)
-                .and_then(|newer| newer.tokens.refresh)
-                .filter(|newer| *newer != refresh);
-            match newer {
-                Some(newer) => world.oauth.refresh(profile, &client_id, &newer),
-                None => Err(Failure::GrantDead),
-            }
-        }
-        answer => answer,
-    }?;
-    session.renew(tokens, world.clock.now());
-    if let Err(error) = pen.save_session(session) {
-        // The caller can still be served; the next one will have to sign in.
-        world.ui.warn(&format!("the renewed session could not be kept: {}", error.what));
-    }
-    Ok(())
-}
-
-/// Signs the person in and keeps the session; a no is remembered for a while.
-///
-/// # Errors
-/// `Refused` when the person says no or does not answer, else what the sign-in says.
-pub fn sign_in(
-    profile: &Profile,
-    options: &Options,
-    pen: &Pen<'_>,
-    setbacks: Setbacks,
-    world: &World<'_>,
-) -> Result<Session> {
-    let now = world.clock.now();
-    let home = profile.home();
-    // Nobody is asked for what could not be kept.
-    pen.probe()?;
-    let signed_in = world.oauth.sign_in(profile, options).map_err(|failure| {
-        let refused = |what: String| {
-            pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
-            Error::new(Kind::Refused, what).hint(login_command(profile))
-        };
-        match failure {
-            Failure::Denied => refused(format!("the sign-in to {home} was refused")),
-            Failure::Expired => refused(format!("nobody signed in to {home} in time")),
-            Failure::GrantDead => refused(format!("{home} did not accept the sign-in")),
-            Failure::Transient(error) => error,
-            Failure::Other(error) => {
-                // A configuration that is mended is worth a try at once.
-                if error.kind == Kind::Rejected {
-                    pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
-                }
-                error
-            }
-        }
-    })?;
-    let account = account_of(&signed_in.account, options, world.ui);
-    let session = Session {
-        key: profile.key(&account),
-        authority: profile.authority(),
-        tokens: signed_in.tokens,
-        signed_in: now,
-        renewed: world.clock.now(),
-        exchanged: Vec::new(),
-        former: Vec::new(),
-    };
-    pen.save_session(&session)?;
-    if let Err(error) = profile.remember(world.environment) {
-        world.ui.warn(&format!("{home} has to be signed in to again next time: {}", error.what));
-    }
-    if setbacks != Setbacks::default() {
-        pen.note(Setbacks { refused: 0, ..setbacks });
-    }
-    Ok(session)
-}
-
-/// The name under which a session is kept: the one that was asked for, so that the same request
-/// finds it again, else the provider's.
-fn account_of(told: &Option<String>, options: &Options, ui: &Ui<'_>) -> String {
-    match (&options.account, told) {
-        (Some(asked), Some(told)) if asked != told => {
-            ui.warn(&format!("asked for {asked}, but {told} signed in; kept as {asked}"));
-            asked.clone()
-        }
-        (Some(asked), _) => asked.clone(),
-        (None, told) => told.clone().unwrap_or_default(),
     }
 }
 

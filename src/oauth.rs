@@ -1,6 +1,7 @@
 //! Signing in, renewing and revoking at an authorization server. This room speaks RFC 6749 and
 //! its family to servers and in plain words to the person, and never knows where tokens live.
 
+mod answer;
 mod code;
 mod device;
 mod exchange;
@@ -12,7 +13,6 @@ mod service;
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use url::Url;
 
 use crate::clock::Clock;
@@ -21,6 +21,7 @@ use crate::error::{Error, Kind};
 use crate::model::{Identity, Secret, TokenSet};
 use crate::profile::{Flow, Profile};
 use crate::ui::Ui;
+use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
 use metadata::Server;
 
@@ -303,145 +304,6 @@ fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
     profile.client_secret.as_ref().map(|secret| ("client_secret", secret.expose()))
 }
 
-/// The members of a token answer that mean something to us; all others are ignored (RFC 6749
-/// section 5.1). serde refuses a member that comes twice.
-#[derive(Default, Deserialize)]
-struct TokenAnswer {
-    access_token: Option<String>,
-    refresh_token: Option<String>,
-    id_token: Option<String>,
-    token_type: Option<String>,
-    #[serde(default, deserialize_with = "seconds")]
-    expires_in: Option<i64>,
-    #[serde(default, deserialize_with = "words")]
-    scope: Option<String>,
-    error: Option<String>,
-    error_description: Option<String>,
-    #[serde(default, deserialize_with = "seconds")]
-    interval: Option<i64>,
-}
-
-/// A number of seconds, which some servers write as text. What is no number says nothing, and is
-/// no reason to throw a token away.
-fn seconds<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<i64>, D::Error> {
-    let number = match serde_json::Value::deserialize(input)? {
-        serde_json::Value::Number(number) => number.as_f64(),
-        serde_json::Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    };
-    // As a cast does: what is out of range becomes the nearest number.
-    Ok(number.filter(|number| number.is_finite()).map(|number| number as i64))
-}
-
-/// A scope, which some servers write as a list.
-fn words<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
-    Ok(match serde_json::Value::deserialize(input)? {
-        serde_json::Value::String(text) => Some(text),
-        serde_json::Value::Array(list) => {
-            let words: Vec<_> = list.iter().filter_map(serde_json::Value::as_str).collect();
-            Some(words.join(" "))
-        }
-        _ => None,
-    })
-}
-
-/// Reads JSON, or the form that GitHub and its like answer.
-fn parse_answer<T: serde::de::DeserializeOwned>(answer: &Answer) -> Option<T> {
-    if answer.is_form() {
-        let mut form = serde_json::Map::new();
-        for (name, value) in url::form_urlencoded::parse(&answer.body) {
-            if form.insert(name.into_owned(), value.into_owned().into()).is_some() {
-                return None;
-            }
-        }
-        return serde_json::from_value(form.into()).ok();
-    }
-    serde_json::from_slice(&answer.body).ok()
-}
-
-/// Reads the answer of a token endpoint. An `error` member counts whatever the status is
-/// (GitHub answers 200), and comes before any token.
-fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure> {
-    let Some(parsed) = parse_answer::<TokenAnswer>(answer) else {
-        return Err(match answer.status {
-            500.. | 429 | 408 => answer.transient(),
-            _ => Failure::Other(refused(answer)),
-        });
-    };
-    if let Some(code) = &parsed.error {
-        return Err(failure(code, parsed.error_description.as_deref(), answer));
-    }
-    if answer.status >= 500 || answer.status == 429 {
-        return Err(answer.transient());
-    }
-    let Some(access) = parsed.access_token.filter(|_| (200..300).contains(&answer.status)) else {
-        return Err(Failure::Other(refused(answer)));
-    };
-    let kind = parsed.token_type.as_deref().unwrap_or("bearer");
-    let unusable =
-        |what: &str| Failure::Other(Error::new(Kind::Rejected, format!("{} {what}", answer.host)));
-    // RFC 6749 section 7.1: a client must not use a type that it does not understand.
-    if !kind.eq_ignore_ascii_case("bearer") {
-        return Err(unusable("issued a token of a type that is not Bearer"));
-    }
-    // A line end in a token would be a line of git's protocol.
-    let visible =
-        |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    let refresh = parsed.refresh_token.filter(|token| !token.is_empty());
-    if !visible(&access) || !refresh.as_deref().is_none_or(visible) {
-        return Err(unusable("issued a token with characters that no token may have"));
-    }
-    let expires = parsed.expires_in.map(|seconds| now.saturating_add_signed(seconds));
-    Ok(TokenSet {
-        identity: None,
-        access: Some(Secret::new(access)),
-        refresh: refresh.map(Secret::new),
-        expires,
-        scope: parsed.scope,
-    })
-}
-
-/// An error code of RFC 6749 section 5.2 or RFC 8628 section 3.5.
-fn failure(code: &str, description: Option<&str>, answer: &Answer) -> Failure {
-    let description = description.map(|text| answer.without_secrets(text));
-    let said = said(&answer.without_secrets(code), description.as_deref());
-    match code {
-        "invalid_grant" | "bad_refresh_token" => Failure::GrantDead,
-        "access_denied" | "authorization_declined" => Failure::Denied,
-        "expired_token" => Failure::Expired,
-        "temporarily_unavailable" | "server_error" => answer.transient(),
-        "invalid_client" | "unauthorized_client" => {
-            let what = format!("{} does not accept this client id: {said}", answer.host);
-            Failure::Other(
-                Error::new(Kind::Configuration, what).hint("check client_id in config.toml"),
-            )
-        }
-        _ => {
-            let what = format!("{} answered {said}", answer.host);
-            Failure::Other(Error::new(Kind::Rejected, what))
-        }
-    }
-}
-
-/// A server's own words, within the characters that RFC 6749 section 5.2 allows it and at a
-/// length that a person reads.
-fn said(code: &str, description: Option<&str>) -> String {
-    match description.map(cut).filter(|text| !text.is_empty()) {
-        Some(description) => format!("{} ({description})", cut(code)),
-        None => cut(code),
-    }
-}
-
-fn cut(text: &str) -> String {
-    let plain = |letter: &char| matches!(letter, ' '..='~') && !matches!(letter, '"' | '\\');
-    text.chars().filter(plain).take(200).collect()
-}
-
-fn refused(answer: &Answer) -> Error {
-    let what = format!("{} answered {} without saying why", answer.host, answer.status);
-    Error::new(Kind::Rejected, what)
-}
-
 /// For fuzzing: whatever a server says, no token comes in that is more than a word, and no
 /// message goes out that could act on a terminal.
 #[cfg(any(test, fuzzing))]
@@ -479,86 +341,5 @@ pub mod fuzzing {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(status: u16, kind: &str, body: &str) -> Answer {
-        let (kind, body, host) = (kind.into(), body.into(), "auth.example".into());
-        Answer { status, kind, body, host, sent: Vec::new() }
-    }
-
-    fn read(status: u16, body: &str) -> Result<TokenSet, Failure> {
-        read_token(&answer(status, "application/json", body), 1_000)
-    }
-
-    #[test]
-    fn a_good_answer_in_every_dress() {
-        for (body, expires) in [
-            (r#"{"access_token":"a","token_type":"Bearer","expires_in":60,"x":[1]}"#, Some(1_060)),
-            (r#"{"access_token":"a","token_type":"bearer","expires_in":"60"}"#, Some(1_060)),
-            (r#"{"access_token":"a","token_type":"BEARER","expires_in":60.9}"#, Some(1_060)),
-            (r#"{"access_token":"a","token_type":"bearer","expires_in":-5}"#, Some(995)),
-            (
-                r#"{"access_token":"a","token_type":"bearer","expires_in":1e300}"#,
-                Some(9_223_372_036_854_776_807),
-            ),
-            (r#"{"access_token":"a"}"#, None),
-            (r#"{"access_token":"a","expires_in":"never","scope":["b","c"]}"#, None),
-        ] {
-            let tokens = read(200, body).unwrap();
-            assert_eq!(tokens.expires, expires, "{body}");
-            assert!(tokens.access == Some(Secret::new("a")));
-        }
-        let form = "access_token=a%2Bb&token_type=bearer&scope=repo%20gist";
-        let tokens =
-            read_token(&answer(200, "application/x-www-form-urlencoded; charset=utf-8", form), 0);
-        let tokens = tokens.unwrap();
-        assert!(tokens.access == Some(Secret::new("a+b")));
-        assert_eq!(tokens.scope.as_deref(), Some("repo gist"));
-    }
-
-    #[test]
-    fn an_error_counts_before_a_token_whatever_the_status() {
-        let both = r#"{"access_token":"a","token_type":"bearer","error":"invalid_grant"}"#;
-        assert!(matches!(read(200, both), Err(Failure::GrantDead)));
-        assert!(matches!(read(400, r#"{"error":"access_denied"}"#), Err(Failure::Denied)));
-        assert!(matches!(read(503, r#"{"error":"invalid_grant"}"#), Err(Failure::GrantDead)));
-    }
-
-    #[test]
-    fn only_the_server_can_end_a_grant() {
-        for (status, body) in [
-            (500, ""),
-            (502, "<html>"),
-            (429, "{}"),
-            (503, r#"{"access_token":"a"}"#),
-            (400, r#"{"error":"temporarily_unavailable"}"#),
-        ] {
-            assert!(matches!(read(status, body), Err(Failure::Transient(_))), "{status} {body}");
-        }
-        for (status, body) in [
-            (400, ""),
-            (200, ""),
-            (302, "{}"),
-            (200, r#"{"access_token":"a","access_token":"b"}"#),
-            (200, r#"{"access_token":"a","token_type":"mac"}"#),
-            (200, r#"{"access_token":"a\nhost=evil"}"#),
-            (200, r#"{"access_token":"a","refresh_token":"b\u0000"}"#),
-            (400, r#"{"error":"invalid_client"}"#),
-            (400, r#"{"access_token":"a"}"#),
-        ] {
-            assert!(matches!(read(status, body), Err(Failure::Other(_))), "{status} {body}");
-        }
-    }
-
-    #[test]
-    fn a_servers_words_are_cut_to_what_they_may_be() {
-        let text = format!("\u{1b}]52;c;x\u{7}\u{202e}\n{}", "y".repeat(500));
-        let said = said("bad\u{1b}", Some(&text));
-        assert!(said.starts_with("bad (]52;c;xyyy") && said.len() < 220, "{said}");
     }
 }

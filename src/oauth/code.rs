@@ -13,7 +13,8 @@ use rand::TryRng;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{Attempt, Failure, TIMEOUT, said};
+use super::answer::said;
+use super::{Attempt, Failure, TIMEOUT};
 use crate::error::{Error, Kind};
 use crate::model::{Secret, TokenSet};
 use crate::profile::Flow;

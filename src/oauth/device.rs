@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Attempt, Failure, TokenAnswer, parse_answer, qr, read_token, seconds};
+use super::answer::{TokenAnswer, parse_answer, read_token, seconds};
+use super::{Attempt, Failure, qr};
 use crate::error::{Error, Kind};
 use crate::model::TokenSet;
 use crate::profile::{is_loopback, is_safe};

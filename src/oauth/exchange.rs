@@ -6,7 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Failure, Oauth, parse_answer, refused};
+use super::answer::{parse_answer, refused};
+use super::{Failure, Oauth};
 use crate::error::{Error, Kind};
 use crate::model::{Exchanged, Secret};
 use crate::profile::Exchange;

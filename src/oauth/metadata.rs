@@ -4,8 +4,9 @@
 use serde::Deserialize;
 use url::{Host, Url};
 
+use super::Failure;
+use super::answer::cut;
 use super::http::Http;
-use super::{Failure, cut};
 use crate::clock::Clock;
 use crate::disk;
 use crate::environment::Environment;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::service_of;
-use crate::broker::{self, World};
+use crate::broker::{World, session};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Record, Resource, Session};
@@ -50,7 +50,7 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
         if session.fresh(service.prefix.token, now, profile.refresh_margin).is_some() {
             return confirm("already signed in", &session, &profile, world);
         }
-        match broker::renew_session(&profile, world, &pen, &mut session) {
+        match session::renew(&profile, world, &pen, &mut session) {
             Ok(()) => return confirm("already signed in", &session, &profile, world),
             Err(Failure::Transient(error) | Failure::Other(error)) => return Err(error),
             Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {}
@@ -61,7 +61,7 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
         return Err(Error::new(Kind::NotSignedIn, what)
             .hint("run it in a terminal, or set VALETKEY_INTERACTIVE=always"));
     }
-    let session = broker::sign_in(&profile, &options, &pen, pen.setbacks(), world)?;
+    let session = session::sign_in(&profile, &options, &pen, pen.setbacks(), world)?;
     // Somebody was here and said yes: whatever happened before is over.
     pen.note(Setbacks::default());
     confirm("signed in", &session, &profile, world)

@@ -1,0 +1,85 @@
+//! Which settings there are, and which of them was meant by one that there is not.
+
+use super::wrong;
+use crate::error::Result;
+
+const FILE_KEYS: &[&str] = &["store", "flow", "profile"];
+const PROFILE_KEYS: &[&str] = &[
+    "origins",
+    "issuer",
+    "authorization_endpoint",
+    "token_endpoint",
+    "device_authorization_endpoint",
+    "revocation_endpoint",
+    "userinfo_endpoint",
+    "client_id",
+    "client_id_env",
+    "client_secret",
+    "scopes",
+    "audience",
+    "resource",
+    "flow",
+    "redirect",
+    "username",
+    "scheme",
+    "token",
+    "token_env",
+    "refresh_margin",
+    "account",
+];
+const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
+const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
+const ACCOUNT_KEYS: &[&str] = &["url", "id"];
+
+/// serde alone would name a key's neighbours in a list of twenty; a person wants the one.
+pub(super) fn check(file: &toml::Table) -> Result<()> {
+    let check = |table: &toml::Table, known: &[&str], place: &str| match table
+        .keys()
+        .find(|key| !known.contains(&key.as_str()))
+    {
+        None => Ok(()),
+        Some(key) => {
+            let error = wrong(format!("{place}{key} is no setting"));
+            Err(match nearest(key, known) {
+                Some(near) => error.hint(format!("did you mean {near}?")),
+                None => error.hint(format!("known here: {}", known.join(", "))),
+            })
+        }
+    };
+    check(file, FILE_KEYS, "")?;
+    let profiles = file.get("profile").and_then(toml::Value::as_table);
+    for (name, profile) in profiles.into_iter().flatten() {
+        let Some(profile) = profile.as_table() else { continue };
+        check(profile, PROFILE_KEYS, &format!("[profile.{name}] "))?;
+        let origins = profile.get("origins").and_then(toml::Value::as_array);
+        for origin in origins.into_iter().flatten().filter_map(toml::Value::as_table) {
+            check(origin, ORIGIN_KEYS, &format!("[profile.{name}] origins: "))?;
+        }
+        for (key, known) in [("redirect", REDIRECT_KEYS), ("account", ACCOUNT_KEYS)] {
+            if let Some(table) = profile.get(key).and_then(toml::Value::as_table) {
+                check(table, known, &format!("[profile.{name}] {key}."))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The known name that differs in at most a third of its letters.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |other: &str| {
+        let other: Vec<char> = other.chars().collect();
+        let mut row: Vec<usize> = (0..=other.len()).collect();
+        for (above, letter) in word.chars().enumerate() {
+            let mut diagonal = row[0];
+            row[0] = above + 1;
+            for (column, candidate) in other.iter().enumerate() {
+                let replaced = diagonal + usize::from(letter != *candidate);
+                diagonal = row[column + 1];
+                row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+            }
+        }
+        row[other.len()]
+    };
+    let (near, name) = known.iter().map(|name| (distance(name), *name)).min()?;
+    (near <= name.len().div_ceil(3)).then_some(name)
+}
