@@ -63,10 +63,19 @@ pub enum TokenKind {
     Id,
 }
 
+/// Who an account belongs to, for people to read: nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    pub name: Option<String>,
+    pub email: Option<String>,
+}
+
 /// One signed-in account.
 #[derive(Clone, Debug)]
 pub struct Session {
     pub key: Key,
+    /// As the provider told at the sign-in.
+    pub holder: Holder,
     /// The issuer, or the token endpoint where no issuer is known: the only place that the
     /// refresh token may be sent to.
     pub authority: String,
@@ -363,6 +372,7 @@ mod tests {
         };
         let mut session = Session {
             key,
+            holder: Holder::default(),
             authority: String::new(),
             tokens,
             signed_in: 100,

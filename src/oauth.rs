@@ -18,8 +18,8 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::{Identity, Secret, TokenSet};
-use crate::profile::{Flow, Profile};
+use crate::model::{Holder, Identity, Secret, TokenSet};
+use crate::profile::{AccountSource, Flow, Profile};
 use crate::ui::Ui;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
@@ -76,6 +76,7 @@ pub struct SignedIn {
     pub tokens: TokenSet,
     /// Who signed in, if the provider tells.
     pub account: Option<String>,
+    pub holder: Holder,
 }
 
 pub struct Oauth<'a> {
@@ -105,8 +106,8 @@ impl<'a> Oauth<'a> {
             Flow::Device => device::sign_in(&sign_in)?,
             _ => code::sign_in(&sign_in, flow)?,
         };
-        let account = self.account(profile, &server, &tokens);
-        Ok(SignedIn { tokens, account })
+        let (account, holder) = self.account(profile, &server, &tokens).unwrap_or_default();
+        Ok(SignedIn { tokens, account, holder })
     }
 
     /// Trades a refresh token for new tokens (RFC 6749 section 6).
@@ -235,26 +236,31 @@ impl<'a> Oauth<'a> {
     }
 
     /// Who signed in. That it cannot be learned is no reason to throw a good session away.
-    fn account(&self, profile: &Profile, server: &Server, tokens: &TokenSet) -> Option<String> {
+    fn account(
+        &self,
+        profile: &Profile,
+        server: &Server,
+        tokens: &TokenSet,
+    ) -> Option<(Option<String>, Holder)> {
         let access = tokens.access.as_ref()?;
+        // OpenID Connect Core section 5.1.
         let standard = ["/preferred_username", "/email", "/sub"];
-        let (url, pointers): (&Url, Vec<&str>) = match (&profile.account, &server.userinfo) {
-            (Some(source), _) => (&source.url, vec![source.id.as_str()]),
-            (None, Some(url)) if profile.scopes.iter().any(|scope| scope == "openid") => {
-                (url, standard.to_vec())
-            }
-            _ => return None,
-        };
+        let (url, ids, name, email): (&Url, Vec<&str>, _, _) =
+            match (&profile.account, &server.userinfo) {
+                (Some(source), _) => {
+                    let AccountSource { url, id, name, email } = source;
+                    (url, vec![id], name.as_deref(), email.as_deref())
+                }
+                (None, Some(url)) if profile.scopes.iter().any(|scope| scope == "openid") => {
+                    (url, standard.to_vec(), Some("/name"), Some("/email"))
+                }
+                _ => return None,
+            };
         let answer = self.http.get(url, Some(access)).ok().filter(|answer| answer.status == 200)?;
         let document: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-        let name = pointers.into_iter().find_map(|pointer| match document.pointer(pointer)? {
-            serde_json::Value::String(name) if !name.is_empty() => Some(name.clone()),
-            serde_json::Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        })?;
-        // It goes into keys, and into git's line protocol where the profile says so.
-        let plain = name.len() <= 200 && !name.chars().any(char::is_control);
-        plain.then_some(name)
+        let find = |pointer: &str| plain_text(document.pointer(pointer)?);
+        let holder = Holder { name: name.and_then(find), email: email.and_then(find) };
+        Some((ids.into_iter().find_map(find), holder))
     }
 }
 
@@ -298,6 +304,18 @@ impl Attempt<'_> {
         }
         Ok(())
     }
+}
+
+/// What a provider says about an account: it goes into keys, and into git's line protocol where
+/// the profile says so.
+fn plain_text(value: &serde_json::Value) -> Option<String> {
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let plain = !text.is_empty() && text.len() <= 200 && !text.chars().any(char::is_control);
+    plain.then_some(text)
 }
 
 fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {

@@ -119,6 +119,8 @@ pub struct Redirect {
 pub struct AccountSource {
     pub url: Url,
     pub id: String,
+    pub name: Option<String>,
+    pub email: Option<String>,
 }
 
 impl Profiles {

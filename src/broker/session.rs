@@ -87,6 +87,7 @@ pub fn sign_in(
     let account = account_of(&signed_in.account, options, world.ui);
     let session = Session {
         key: profile.key(&account),
+        holder: signed_in.holder,
         authority: profile.authority(),
         tokens: signed_in.tokens,
         signed_in: now,

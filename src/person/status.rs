@@ -8,7 +8,7 @@ use super::{PROFILE_HINT, service_of};
 use crate::broker::{self, World};
 use crate::dialect::Wire;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Place, Record, Resource, Secret, TokenKind};
+use crate::model::{Holder, Place, Record, Resource, Secret, TokenKind};
 use crate::profile;
 use crate::ui::sanitize;
 use crate::vault::Want;
@@ -96,9 +96,17 @@ pub(super) fn whoami(url: Option<&str>, world: &World<'_>, wire: &Wire<'_>) -> R
             "" => "(signed in)",
             account => account,
         };
+        let Holder { name, email } = &session.holder;
+        let holder = [name.as_deref(), email.as_deref()];
+        let holder: Vec<_> =
+            holder.into_iter().flatten().filter(|known| *known != account).collect();
+        let holder = match holder.join(", ").as_str() {
+            "" => String::new(),
+            holder => format!(" ({holder})"),
+        };
         match url {
-            Some(_) => writeln!(lines, "{account}"),
-            None => writeln!(lines, "{account} at {}", place_name(&session.key.place)),
+            Some(_) => writeln!(lines, "{account}{holder}"),
+            None => writeln!(lines, "{account}{holder} at {}", place_name(&session.key.place)),
         }
         .map_err(|error| Error::new(Kind::Failed, "cannot be shown").because(error))?;
     }
@@ -200,6 +208,8 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
             "kind": "session",
             "profile": profile,
             "account": key.account,
+            "name": session.holder.name,
+            "email": session.holder.email,
             "issuer": session.authority,
             "expires_at": session.tokens.expires,
             "fresh": session.fresh(TokenKind::Access, world.clock.now(), 0).is_some(),

@@ -90,6 +90,8 @@ pub(super) struct RedirectEntry {
 struct AccountEntry {
     url: Url,
     id: String,
+    name: Option<String>,
+    email: Option<String>,
 }
 
 pub(super) fn load(environment: &Environment) -> Result<Profiles> {
@@ -231,6 +233,8 @@ pub(super) fn read_profile(
         Some(account) => Some(AccountSource {
             url: safe("account.url", Some(account.url.clone()))?.unwrap_or(account.url),
             id: account.id,
+            name: account.name,
+            email: account.email,
         }),
     };
     let redirect = entry.redirect.map_or_else(

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Exchanged, Identity, Key, Place, Record, Secret, Session, Static, TokenSet};
+use crate::model::{
+    Exchanged, Holder, Identity, Key, Place, Record, Secret, Session, Static, TokenSet,
+};
 
 const VERSION: u32 = 1;
 
@@ -22,6 +24,10 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     account: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     authority: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,11 +69,21 @@ fn exposed(secret: &Secret) -> Zeroizing<String> {
 pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
     let mut written = match record {
         Record::Session(session) => {
-            let Session { key: _, authority, tokens, signed_in, renewed, exchanged, former } =
-                session;
+            let Session {
+                key: _,
+                holder,
+                authority,
+                tokens,
+                signed_in,
+                renewed,
+                exchanged,
+                former,
+            } = session;
             let TokenSet { identity, access, refresh, expires, scope } = tokens;
             Written {
                 kind: "session",
+                name: holder.name.clone(),
+                email: holder.email.clone(),
                 authority: Some(authority.clone()),
                 access_token: access.as_ref().map(exposed),
                 refresh_token: refresh.as_ref().map(exposed),
@@ -140,6 +156,7 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
     match (written.kind, secret(written.secret)) {
         ("session", None) => Ok(Record::Session(Session {
             key,
+            holder: Holder { name: written.name, email: written.email },
             authority: written.authority.unwrap_or_default(),
             tokens: TokenSet {
                 identity: secret(written.id_token)
@@ -188,6 +205,7 @@ mod tests {
         };
         Record::Session(Session {
             key,
+            holder: Holder { name: Some("Alice".into()), email: None },
             authority: "https://auth.acme.dev/".into(),
             tokens: TokenSet {
                 identity: None,
@@ -210,7 +228,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_session_are_pinned() {
         let bytes = write(&session());
-        let text = r#"{"v":1,"kind":"session","profile":"acme","client_id":"id","account":"alice","authority":"https://auth.acme.dev/","access_token":"at","refresh_token":"rt","expires_at":20,"stored_at":10,"renewed_at":11,"exchanged":[{"origin":"https://r","token":"xt","expires_at":30}],"former":["ff"]}"#;
+        let text = r#"{"v":1,"kind":"session","profile":"acme","client_id":"id","account":"alice","name":"Alice","authority":"https://auth.acme.dev/","access_token":"at","refresh_token":"rt","expires_at":20,"stored_at":10,"renewed_at":11,"exchanged":[{"origin":"https://r","token":"xt","expires_at":30}],"former":["ff"]}"#;
         assert_eq!(std::str::from_utf8(&bytes).unwrap(), text);
         let Record::Session(back) = read(&bytes, "x").unwrap() else { panic!("a session") };
         assert_eq!(*back.key.account, *"alice");

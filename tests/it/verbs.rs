@@ -1,6 +1,6 @@
 //! The verbs for people: what they print, what they say, and how they end.
 
-use crate::lab::{Options, Person, Scheme};
+use crate::lab::{CLIENT_ID, Options, Person, Scheme};
 use crate::scene::Scene;
 
 #[test]
@@ -34,6 +34,34 @@ fn login_renews_what_has_expired() {
     scene.sign_in();
     scene.sandbox.valetkey(&["login", &scene.host.origin()]).run().assert_status(0);
     assert_eq!(scene.authority.asked_for("refresh_token"), 1);
+}
+
+/// S114, S138, S163: who signed in is learned once and told offline.
+#[test]
+fn whoami_tells_name_and_email_without_the_server() {
+    let scene = Scene::new();
+    let me = scene.authority.url("/me");
+    let document = "id = \"/login\", name = \"/name\", email = \"/email\"";
+    scene.sandbox.config(&format!(
+        "[profile.lab]\norigins = [\"{}\"]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
+         account = {{ url = \"{me}\", {document} }}\n",
+        scene.host.origin(),
+        scene.authority.issuer(),
+    ));
+    scene.sign_in();
+    let asked = scene.authority.journal().snapshot().len();
+    let line = "alice (alice of the lab, alice@lab.example)";
+    scene.sandbox.valetkey(&["whoami", &scene.host.origin()]).run().assert(
+        0,
+        &format!("{line}\n"),
+        "",
+    );
+    scene.sandbox.valetkey(&["whoami"]).run().assert(0, &format!("{line} at lab\n"), "");
+    let listed = scene.sandbox.valetkey(&["list", "--json"]).run();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!(listed[0]["name"], "alice of the lab");
+    assert_eq!(listed[0]["email"], "alice@lab.example");
+    assert_eq!(scene.authority.journal().snapshot().len(), asked);
 }
 
 /// S121: usable as `whoami || login`.

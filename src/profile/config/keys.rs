@@ -29,7 +29,7 @@ const PROFILE_KEYS: &[&str] = &[
 ];
 const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
-const ACCOUNT_KEYS: &[&str] = &["url", "id"];
+const ACCOUNT_KEYS: &[&str] = &["url", "id", "name", "email"];
 
 /// serde alone would name a key's neighbours in a list of twenty; a person wants the one.
 pub(super) fn check(file: &toml::Table) -> Result<()> {
