@@ -127,9 +127,12 @@ pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
             Wire::new(&process.output).send(&cli::completions(shell));
             Ok(0)
         }
-        Ok(Command::Person(verb)) => with_world(&mut process, clock, |world, _, wire, program| {
-            person::perform(&verb, world, wire, program)
-        }),
+        Ok(Command::Person(verb)) => {
+            let piped = !process.input_is_terminal;
+            with_world(&mut process, clock, |world, input, wire, program| {
+                person::perform(&verb, world, wire, program, piped.then_some(input))
+            })
+        }
         Ok(Command::Show(text)) => {
             Wire::new(&process.output).send(text.as_bytes());
             Ok(0)

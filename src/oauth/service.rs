@@ -45,7 +45,7 @@ impl Oauth<'_> {
         if !is_safe(&url) {
             return Ok(None);
         }
-        let answer = self.http.get(&url, None)?;
+        let answer = self.http.get(&url, None, &[])?;
         self.ui.log(|| format!("discover at {url}: {}", answer.status));
         // Other hosts answer such a path with whatever page they like.
         match serde_json::from_slice(&answer.body) {
