@@ -51,7 +51,7 @@ pub fn renew(
 }
 
 /// Signs the person in and keeps the session; a no is remembered for a while. `chooses`: whoever
-/// signs in answers from now on where no account is named (rule N3).
+/// signs in answers from now on where no account is named (rule N10).
 ///
 /// # Errors
 /// `Refused` when the person says no, does not answer, or is not whose session this would replace;
@@ -123,7 +123,7 @@ pub fn sign_in(
 
 /// The key and the holder of new tokens. An account is kept under the name that was asked for, so
 /// that the same request finds it again, else under the provider's; but never in the place of
-/// another person's (rule N5).
+/// another person's (rule N11).
 ///
 /// # Errors
 /// `Refused` when that would happen.

@@ -195,9 +195,10 @@ fn place_name(place: &Place) -> String {
 /// One line about a record, for a person.
 fn described(record: &Record, world: &World<'_>) -> String {
     let now = world.clock.now();
-    let account = match record.key().account.as_str() {
-        "" => "a session".to_owned(),
-        account => account.to_owned(),
+    let account = match (record.key().account.as_str(), record) {
+        ("", Record::Session(_)) => "a session".to_owned(),
+        ("", Record::Static(_)) => "somebody".to_owned(),
+        (account, _) => account.to_owned(),
     };
     match record {
         Record::Session(session) => {

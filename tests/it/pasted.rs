@@ -443,7 +443,7 @@ fn a_session_and_a_token_of_one_account_stand_side_by_side() {
     assert_eq!(answer(), made);
     // What the host rejects goes, and the session answers again.
     scene.authority.expire_access(&made);
-    scene.clone_to("s").assert_status(0);
+    assert_ne!(scene.clone_to("s").status, 0);
     assert_eq!(answer(), session);
 }
 
