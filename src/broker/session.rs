@@ -87,14 +87,16 @@ pub fn sign_in(
             }
         }
     })?;
-    let SignedIn { tokens, account, holder, mut fields } = signed_in;
+    let SignedIn { tokens, client_id, account, holder, mut fields } = signed_in;
     let asked = options.account.as_deref();
-    let (key, holder) = match identified(profile.key(""), account, asked, holder, world) {
+    let of_nobody = Key { client_id, ..profile.key("") };
+    let revocable = of_nobody.client_id.clone();
+    let (key, holder) = match identified(of_nobody, account, asked, holder, world) {
         Ok(identified) => identified,
         Err(error) => {
             pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
             // Nobody keeps them. That they may live on is no reason for another error.
-            let _ = world.oauth.revoke(profile, &profile.client_id, &tokens);
+            let _ = world.oauth.revoke(profile, &revocable, &tokens);
             return Err(error);
         }
     };

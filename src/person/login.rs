@@ -12,7 +12,7 @@ use crate::cli;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Fields, Key, Record, Resource, Secret};
 use crate::oauth::{self, Failure, Options};
-use crate::profile::{Flow, Profile};
+use crate::profile::{Flow, Profile, Source};
 use crate::vault::{Setbacks, Want};
 
 pub(super) fn login(
@@ -25,6 +25,10 @@ pub(super) fn login(
         return with_token(typed, &resource, token, world);
     }
     let found = match service_of(&typed.url, world) {
+        // What an earlier sign-in found out may be no longer true.
+        Ok((_, service)) if typed.force && service.profile.source == Source::Remembered => {
+            world.oauth.discover(&resource).unwrap_or_default()
+        }
         Ok(_) => None,
         Err(nobody) => Some(discovered(&resource, nobody, world)?),
     };
@@ -51,6 +55,7 @@ pub(super) fn login(
         scopes: scopes.clone(),
         account: account.map(str::to_owned),
         fields: fields(typed, &profile)?,
+        client_metadata: world.profiles.client_metadata.clone(),
     };
     let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
     let (held, pen) =
