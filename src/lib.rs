@@ -128,8 +128,10 @@ pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
             Ok(0)
         }
         Ok(Command::Person(verb)) => {
-            with_world(&mut process, clock, |world, _, output, program| {
-                person::perform(&verb, world, &Wire::new(output), program().as_deref())
+            let piped = !(process.input_is_terminal)();
+            with_world(&mut process, clock, |world, input, output, program| {
+                let (wire, piped) = (Wire::new(output), piped.then_some(input));
+                person::perform(&verb, world, &wire, program().as_deref(), piped)
             })
         }
         Ok(Command::Show(text)) => {
@@ -214,7 +216,8 @@ fn with_world(
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use crate::dialect::git::fuzz as git_request;
-    pub use crate::oauth::fuzzing::{metadata, redirect, token_answer};
+    pub use crate::oauth::fuzzing::{challenge, metadata, redirect, registration};
+    pub use crate::oauth::fuzzing::{resource_metadata, token_answer};
     pub use crate::profile::fuzz as configuration;
     pub use crate::vault::fuzz as record;
 }
@@ -229,11 +232,14 @@ mod tests {
     fn the_seeds_of_the_fuzz_targets_hold() {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         let targets: &[Target] = &[
+            ("challenge", fuzzing::challenge),
             ("configuration", fuzzing::configuration),
             ("git_request", fuzzing::git_request),
             ("metadata", fuzzing::metadata),
             ("record", fuzzing::record),
             ("redirect", fuzzing::redirect),
+            ("registration", fuzzing::registration),
+            ("resource_metadata", fuzzing::resource_metadata),
             ("token_answer", fuzzing::token_answer),
         ];
         for (name, target) in targets {

@@ -1,14 +1,18 @@
 //! Signing in, renewing and revoking at an authorization server. This room speaks RFC 6749 and
 //! its family to servers and in plain words to the person, and never knows where tokens live.
 
+mod address;
 mod answer;
+mod challenge;
 mod code;
 mod device;
+mod discovery;
 mod exchange;
 mod http;
 mod identity;
 mod metadata;
 mod qr;
+mod registration;
 mod service;
 
 use std::time::Duration;
@@ -18,12 +22,14 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::{Holder, Identity, Secret, TokenSet};
-use crate::profile::{AccountSource, Flow, Profile};
+use crate::model::{Fields, Holder, Identity, Secret, Sent, TokenSet};
+use crate::profile::{AccountSource, Field, Flow, Profile};
 use crate::ui::Ui;
+use address::Reach;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
 use metadata::Server;
+use registration::Client;
 
 /// How long a person may take unless somebody says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
@@ -43,6 +49,19 @@ pub enum Failure {
     Other(Error),
 }
 
+impl Failure {
+    /// In words, for who can do nothing else about it.
+    #[must_use]
+    pub fn error(self, whose: impl std::fmt::Display) -> Error {
+        match self {
+            Self::Transient(error) | Self::Other(error) => error,
+            Self::GrantDead | Self::Denied | Self::Expired => {
+                Error::new(Kind::Rejected, format!("{whose} could not be asked"))
+            }
+        }
+    }
+}
+
 /// How this sign-in differs from the profile's habit.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -55,6 +74,10 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Whom the person wants to be, as a hint to the server.
     pub account: Option<String>,
+    /// What the person says about the profile's fields.
+    pub fields: Fields,
+    /// The document about this client, for servers that take its URL as a client id.
+    pub client_metadata: Option<Url>,
 }
 
 impl Default for Options {
@@ -66,6 +89,8 @@ impl Default for Options {
             scopes: Vec::new(),
             timeout: None,
             account: None,
+            fields: Fields::new(),
+            client_metadata: None,
         }
     }
 }
@@ -74,9 +99,21 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct SignedIn {
     pub tokens: TokenSet,
+    /// The client that the tokens were issued to.
+    pub client_id: String,
     /// Who signed in, if the provider tells.
     pub account: Option<String>,
     pub holder: Holder,
+    pub fields: Fields,
+}
+
+/// What a provider tells about the account behind a token.
+#[derive(Debug, Default)]
+pub struct Introduction {
+    /// The account's name.
+    pub account: Option<String>,
+    pub holder: Holder,
+    pub fields: Fields,
 }
 
 pub struct Oauth<'a> {
@@ -84,11 +121,23 @@ pub struct Oauth<'a> {
     pub clock: &'a dyn Clock,
     environment: &'a Environment,
     http: Http<'a>,
+    /// For what hosts say that nobody configured.
+    guarded: Http<'a>,
 }
 
 impl<'a> Oauth<'a> {
     pub fn new(ui: &'a Ui<'a>, clock: &'a dyn Clock, environment: &'a Environment) -> Self {
-        Self { ui, clock, environment, http: Http::new(environment) }
+        let guarded = Http::within(Reach::Outside, environment);
+        Self { ui, clock, environment, http: Http::new(environment), guarded }
+    }
+
+    /// The way to a profile's servers.
+    fn http(&self, profile: &Profile) -> &Http<'a> {
+        self.http_within(profile.inside)
+    }
+
+    fn http_within(&self, inside: bool) -> &Http<'a> {
+        if inside { &self.http } else { &self.guarded }
     }
 
     /// Asks the person, by the flow that fits where they sit.
@@ -96,18 +145,48 @@ impl<'a> Oauth<'a> {
     /// # Errors
     /// Every `Failure` but `GrantDead`.
     pub fn sign_in(&self, profile: &Profile, options: &Options) -> Result<SignedIn, Failure> {
-        profile.require_client_id().map_err(Failure::Other)?;
         // Whoever signs in may do so because what was known of the server is no longer true.
         let server = self.server(profile, metadata::ASK_ANEW)?;
         let flow = self.choose(profile, options, &server)?;
         self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
-        let sign_in = Attempt { oauth: self, profile, options, server: &server };
-        let tokens = match flow {
-            Flow::Device => device::sign_in(&sign_in)?,
-            _ => code::sign_in(&sign_in, flow)?,
+        let mut client = self.client(profile, options, &server)?;
+        let mut outcome = self.attempt(profile, options, &server, flow, &client);
+        // Servers forget registrations. They say so to us, or to the person in the browser, who
+        // then never comes back.
+        let forgotten = match &outcome {
+            Err(Failure::Other(error)) => error.kind == Kind::Configuration,
+            Err(Failure::Expired) => true,
+            _ => false,
         };
-        let (account, holder) = self.account(profile, &server, &tokens).unwrap_or_default();
-        Ok(SignedIn { tokens, account, holder })
+        if client.kept && forgotten && self.forget_client(profile, &client.id) {
+            self.ui.log(|| format!("{} may have forgotten this client", profile.home()));
+            if matches!(outcome, Err(Failure::Other(_))) {
+                client = self.client(profile, options, &server)?;
+                outcome = self.attempt(profile, options, &server, flow, &client);
+            }
+        }
+        let tokens = outcome?;
+        let who = self.account(profile, &options.fields, &server, &tokens).unwrap_or_default();
+        let Introduction { account, holder, fields } = who;
+        Ok(SignedIn { tokens, client_id: client.id, account, holder, fields })
+    }
+
+    fn attempt(
+        &self,
+        profile: &Profile,
+        options: &Options,
+        server: &Server,
+        flow: Flow,
+        client: &Client,
+    ) -> Result<TokenSet, Failure> {
+        let Client { id: client_id, redirect, .. } = client;
+        let (client_id, redirect) = (client_id.clone(), redirect.clone());
+        let profile = Profile { client_id, redirect, ..profile.clone() };
+        let attempt = Attempt { oauth: self, profile: &profile, options, server };
+        match flow {
+            Flow::Device => device::sign_in(&attempt),
+            _ => code::sign_in(&attempt, flow),
+        }
     }
 
     /// Trades a refresh token for new tokens (RFC 6749 section 6).
@@ -131,8 +210,18 @@ impl<'a> Oauth<'a> {
         ];
         form.extend(self.common(profile));
         self.ui.log(|| format!("refresh at {endpoint}"));
-        let answer = self.http.post(&endpoint, &form)?;
-        let mut tokens = read_token(&answer, self.clock.now())?;
+        let answer = self.http(profile).post(&endpoint, &form)?;
+        let mut tokens =
+            read_token(&answer, self.clock.now()).map_err(|failure| match failure {
+                // A registration ends with all that was issued to it.
+                Failure::Other(error)
+                    if error.kind == Kind::Configuration
+                        && self.forget_client(profile, client_id) =>
+                {
+                    Failure::GrantDead
+                }
+                failure => failure,
+            })?;
         tokens.identity = self.identity(profile, client_id, None, &answer);
         Ok(tokens)
     }
@@ -176,7 +265,7 @@ impl<'a> Oauth<'a> {
                 ("client_id", client_id),
             ];
             form.extend(client_secret(profile));
-            let answer = self.http.post(&endpoint, &form)?;
+            let answer = self.http(profile).post(&endpoint, &form)?;
             self.ui.log(|| format!("revoke {kind} at {endpoint}: {}", answer.status));
             match answer.status {
                 200..300 => Ok(()),
@@ -194,7 +283,7 @@ impl<'a> Oauth<'a> {
 
     /// `age`: how many seconds old the server's description may be.
     fn server(&self, profile: &Profile, age: u64) -> Result<Server, Failure> {
-        metadata::find(profile, age, &self.http, self.environment, self.clock, self.ui)
+        metadata::find(profile, age, self.http(profile), self.environment, self.clock, self.ui)
     }
 
     /// The parameters that every token request of a profile carries.
@@ -223,6 +312,7 @@ impl<'a> Oauth<'a> {
         };
         match wanted {
             Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
+            Flow::Token => unable("has no sign-in: a token is pasted there"),
             Flow::Device if !device => unable("has no device authorization endpoint"),
             Flow::Browser | Flow::Paste if !authorization => {
                 unable("has no authorization endpoint")
@@ -239,9 +329,10 @@ impl<'a> Oauth<'a> {
     fn account(
         &self,
         profile: &Profile,
+        fields: &Fields,
         server: &Server,
         tokens: &TokenSet,
-    ) -> Option<(Option<String>, Holder)> {
+    ) -> Option<Introduction> {
         let access = tokens.access.as_ref()?;
         // OpenID Connect Core section 5.1.
         let standard = ["/preferred_username", "/email", "/sub"];
@@ -256,11 +347,75 @@ impl<'a> Oauth<'a> {
                 }
                 _ => return None,
             };
-        let answer = self.http.get(url, Some(access)).ok().filter(|answer| answer.status == 200)?;
-        let document: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-        let find = |pointer: &str| plain_text(document.pointer(pointer)?);
-        let holder = Holder { name: name.and_then(find), email: email.and_then(find) };
-        Some((ids.into_iter().find_map(find), holder))
+        let answer = self.http(profile).get(url, Some(access), &headers(profile, fields)).ok()?;
+        let document =
+            serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)?;
+        Some(introduction(profile, &document, &ids, name, email))
+    }
+
+    /// Shows a token that a person made by hand to the provider, with the fields that go beside
+    /// it, before anybody keeps it. Nothing is learned where the profile names no account page.
+    ///
+    /// # Errors
+    /// `Denied` when the provider does not take it, `Transient` when nothing was decided, `Other`
+    /// when the answer is not about an account.
+    pub fn introduce(
+        &self,
+        profile: &Profile,
+        token: &Secret,
+        fields: &Fields,
+    ) -> Result<Introduction, Failure> {
+        let Some(source) = &profile.account else { return Ok(Introduction::default()) };
+        self.ui.log(|| format!("show the token to {}", source.url));
+        let answer = self.http(profile).get(&source.url, Some(token), &headers(profile, fields))?;
+        match answer.status {
+            200 => {}
+            401 | 403 => return Err(Failure::Denied),
+            408 | 429 | 500.. => return Err(answer.transient()),
+            status => {
+                let what = format!("{} answered {status} instead of an account", answer.host);
+                let hint = format!("check account.url in [profile.{}]", profile.name);
+                return Err(Failure::Other(Error::new(Kind::Configuration, what).hint(hint)));
+            }
+        }
+        let AccountSource { id, name, email, .. } = source;
+        let document = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let who = introduction(profile, &document, &[id], name.as_deref(), email.as_deref());
+        if who.account.is_none() {
+            // Some servers are polite to everybody.
+            let what = format!("{} does not say whose token it is", answer.host);
+            let hint = format!("check account.id in [profile.{}]", profile.name);
+            return Err(Failure::Other(Error::new(Kind::Rejected, what).hint(hint)));
+        }
+        Ok(who)
+    }
+}
+
+/// The fields that have a value, as headers.
+fn headers(profile: &Profile, fields: &Fields) -> Vec<(String, String)> {
+    let header = |field: &'_ Field| {
+        let value = field.value.as_ref().or_else(|| fields.get(&field.name))?;
+        Some((field.header.clone(), value.clone()))
+    };
+    profile.fields.iter().filter_map(header).collect()
+}
+
+fn introduction(
+    profile: &Profile,
+    document: &serde_json::Value,
+    ids: &[&str],
+    name: Option<&str>,
+    email: Option<&str>,
+) -> Introduction {
+    let find = |pointer: &str| plain_text(document.pointer(pointer)?);
+    let captured = |field: &Field| {
+        let value = find(field.account.as_deref()?).filter(|value| Sent::takes(value))?;
+        Some((field.name.clone(), value))
+    };
+    Introduction {
+        account: ids.iter().copied().find_map(find),
+        holder: Holder { id: None, name: name.and_then(find), email: email.and_then(find) },
+        fields: profile.fields.iter().filter_map(captured).collect(),
     }
 }
 
@@ -283,7 +438,7 @@ impl Attempt<'_> {
         let mut form = form.to_vec();
         form.push(("client_id", &self.profile.client_id));
         form.extend(self.oauth.common(self.profile));
-        self.oauth.http.post(&self.server.token()?, &form)
+        self.oauth.http(self.profile).post(&self.server.token()?, &form)
     }
 
     /// Reads the answer that a sign-in ends with.
@@ -326,8 +481,11 @@ fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
 /// message goes out that could act on a terminal.
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
+    pub use super::challenge::fuzz as challenge;
     pub use super::code::fuzz as redirect;
+    pub use super::discovery::fuzz as resource_metadata;
     pub use super::metadata::fuzz as metadata;
+    pub use super::registration::fuzz as registration;
     use super::{Answer, Failure, identity, read_token};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;

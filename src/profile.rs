@@ -6,6 +6,7 @@ mod remembered;
 mod service;
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use url::Url;
@@ -21,6 +22,11 @@ pub use service::{Service, environment_token};
 pub struct Profiles {
     pub store: StoreChoice,
     pub flow: Option<Flow>,
+    /// Where a document about this client is published, for servers that take its URL as a client
+    /// id.
+    pub client_metadata: Option<Url>,
+    /// Origins that may say themselves who issues their tokens when a tool asks for one.
+    discover: Vec<String>,
     configured: Vec<Profile>,
     /// Where sign-ins to hosts that nobody configured are remembered, and what is there once
     /// somebody needed to know.
@@ -41,6 +47,8 @@ pub enum Flow {
     Device,
     /// Authorization code with PKCE, brought home by hand.
     Paste,
+    /// A token that the person makes at the provider and pastes.
+    Token,
     /// Nobody signs in at this host: only what was stored is answered.
     None,
 }
@@ -78,6 +86,18 @@ pub struct Profile {
     /// Seconds before its expiry at which a token is renewed.
     pub refresh_margin: u64,
     pub account: Option<AccountSource>,
+    /// Whose account a path below any origin belongs to, without slashes at either end.
+    pub paths: BTreeMap<String, String>,
+    /// Where a person makes a token by hand.
+    pub token_page: Option<Url>,
+    pub fields: Vec<Field>,
+    /// Authorization requests are pushed (RFC 9126), also where the server does not insist.
+    pub pushed: bool,
+    /// The device flow is bound to this process by PKCE, also where the server does not insist.
+    pub device_challenge: bool,
+    /// Its servers may be on a private network: the user says who they are, or the host that names
+    /// them is on one itself.
+    pub inside: bool,
 }
 
 /// An origin and a path below it, compared exactly and by whole segments, and how its host takes
@@ -128,6 +148,18 @@ pub struct AccountSource {
     pub id: String,
     pub name: Option<String>,
     pub email: Option<String>,
+}
+
+/// A named value that the hosts want beside a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    pub name: String,
+    /// The header that carries it.
+    pub header: String,
+    /// What environment or configuration say; it comes before what is kept with a session.
+    pub value: Option<String>,
+    /// Where in the account's document it is found at a sign-in (RFC 6901).
+    pub account: Option<String>,
 }
 
 impl Profiles {
@@ -209,6 +241,12 @@ impl Profiles {
         .copied()
     }
 
+    /// Whether the person named this host as one that may say who issues its tokens.
+    #[must_use]
+    pub fn may_discover(&self, resource: &Resource) -> bool {
+        !resource.leads_on() && self.discover.contains(&resource.web_origin())
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Profile> {
         self.configured.iter().chain(self.remembered())
     }
@@ -242,11 +280,13 @@ impl Prefix {
     }
 
     fn covers(&self, path: &str) -> bool {
-        self.path.is_empty()
-            || path
-                .strip_prefix(self.path.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.path.is_empty() || is_below(path, &self.path)
     }
+}
+
+/// Whether a path is another one or lies below it, by whole segments.
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Profile {
@@ -279,6 +319,12 @@ impl Profile {
         issuer.map(Url::to_string).unwrap_or_default()
     }
 
+    /// Whether a person pastes a token here, where `flow` is what was wished for.
+    #[must_use]
+    pub fn wants_token(&self, flow: Flow) -> bool {
+        flow == Flow::Token || self.flow == Some(Flow::Token)
+    }
+
     /// Whether a host of this profile takes the ID token: otherwise it is not kept.
     #[must_use]
     pub fn wants_identity(&self) -> bool {
@@ -292,19 +338,33 @@ impl Profile {
     }
 
     /// # Errors
-    /// `Configuration` when the profile names no client.
-    pub fn require_client_id(&self) -> Result<&str> {
-        if self.client_id.is_empty() {
-            let what = format!("the profile {} has no client id", self.name);
-            let hint = format!(
-                "register a public client at {}, then set client_id in [profile.{}] of \
-                 config.toml or pass --client-id",
-                self.issuer.as_ref().map_or("the provider", Url::as_str),
-                self.name
-            );
-            return Err(Error::new(Kind::Configuration, what).hint(hint));
-        }
-        Ok(&self.client_id)
+    /// `Configuration` when the profile has no such field.
+    pub fn field(&self, name: &str) -> Result<&Field> {
+        self.fields.iter().find(|field| field.name == name).ok_or_else(|| {
+            let known: Vec<_> = self.fields.iter().map(|field| field.name.as_str()).collect();
+            let what = format!("the profile {} has no field called {name}", self.name);
+            Error::new(Kind::Configuration, what).hint(match known.as_slice() {
+                [] => format!(
+                    "add [profile.{}.fields.{name}] with a header to config.toml",
+                    self.name
+                ),
+                known => format!("its fields are {}", known.join(", ")),
+            })
+        })
+    }
+
+    /// What a person can do where nobody knows this program yet.
+    #[must_use]
+    pub fn no_client(&self) -> Error {
+        let home = self.home();
+        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref());
+        let issuer = issuer.map_or(home.as_str(), Url::as_str);
+        let what = format!("{issuer} knows no client of the name valetkey");
+        Error::new(Kind::Configuration, what).hint(format!(
+            "register a public client with the redirect URI http://127.0.0.1/callback there, then \
+             valetkey login --client-id ID {home}; or make a token there, then valetkey login \
+             --token-stdin {home}"
+        ))
     }
 }
 

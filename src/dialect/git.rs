@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Outcome, Presented, Proof, Request, Resource, Scheme, Secret, Verb,
+    Caller, Credential, Form, Offer, Outcome, Presented, Proof, Request, Resource, Scheme, Secret,
+    Verb,
 };
 
 /// Bytes of a line with its line end; git's own limit (rule G37).
@@ -207,8 +208,11 @@ impl Asked {
         let (Some(protocol), Some(host)) = (&self.protocol, &self.host) else {
             return Err(refused("names no protocol or no host"));
         };
-        let resource =
+        let mut resource =
             Resource::new(protocol, host, self.path.as_deref(), self.username.as_deref())?;
+        if !self.challenges.is_empty() {
+            resource.offer = Some(Offer::Challenges(self.challenges.clone()));
+        }
         let refresh = self.refresh.clone().filter(|refresh| !refresh.is_empty());
         let presented = |secret: &Secret, authtype: Option<&String>| Presented {
             secret: secret.clone(),
@@ -232,7 +236,8 @@ impl Asked {
     /// # Errors
     /// `Failed` for a credential that git would read as something else (rule G45).
     pub fn answer(&self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>> {
-        let Credential { username, secret, form, expires, proof, renewable, refresh } = credential;
+        let Credential { username, secret, form, expires, proof, renewable, refresh, .. } =
+            credential;
         let mut lines = Lines::default();
         let can_encode = self.can("authtype");
         let encoded = match form {
@@ -396,6 +401,7 @@ pub fn fuzz(bytes: &[u8]) {
                 proof: Some(proof.clone()),
                 renewable: true,
                 refresh: presented.refresh.clone(),
+                fields: Vec::new(),
             };
             let Ok(answer) = asked.answer(&credential) else { continue };
             assert!(answer.is_empty() || answer.ends_with(b"\n"));

@@ -3,6 +3,7 @@
 
 mod keys;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -11,11 +12,12 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    AccountSource, Endpoints, Exchange, Flow, Prefix, Profile, Profiles, Redirect, Source, is_safe,
+    AccountSource, Endpoints, Exchange, Field, Flow, Prefix, Profile, Profiles, Redirect, Source,
+    is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Resource, Scheme, Secret, StoreChoice, TokenKind};
+use crate::model::{Resource, Scheme, Secret, Sent, StoreChoice, TokenKind};
 
 /// Seconds; oauth.md 3.3 settles the contradiction of the systems we serve.
 const REFRESH_MARGIN: u64 = 60;
@@ -25,8 +27,11 @@ const REFRESH_MARGIN: u64 = 60;
 struct Written {
     store: Option<String>,
     flow: Option<Flow>,
+    client_metadata: Option<Url>,
     #[serde(default)]
-    profile: std::collections::BTreeMap<String, Entry>,
+    discover: Vec<String>,
+    #[serde(default)]
+    profile: BTreeMap<String, Entry>,
 }
 
 #[derive(Default, Deserialize)]
@@ -45,7 +50,11 @@ pub(super) struct Entry {
     #[serde(default)]
     pub(super) scopes: Vec<String>,
     audience: Option<String>,
-    resource: Option<String>,
+    pub(super) resource: Option<String>,
+    #[serde(default)]
+    par: bool,
+    #[serde(default)]
+    device_pkce: bool,
     flow: Option<Flow>,
     pub(super) redirect: Option<RedirectEntry>,
     username: Option<String>,
@@ -57,6 +66,19 @@ pub(super) struct Entry {
     token_env: Vec<String>,
     refresh_margin: Option<u64>,
     account: Option<AccountEntry>,
+    #[serde(default)]
+    paths: BTreeMap<String, String>,
+    token_page: Option<Url>,
+    #[serde(default)]
+    fields: BTreeMap<String, FieldEntry>,
+}
+
+#[derive(Deserialize)]
+struct FieldEntry {
+    header: String,
+    account: Option<String>,
+    env: Option<String>,
+    value: Option<String>,
 }
 
 /// An origin alone, or with how its host takes a token where it differs from the profile's habit.
@@ -153,9 +175,12 @@ pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
         .map(|(name, entry)| read_profile(name, entry, environment))
         .collect::<Result<Vec<_>>>()?;
     no_origin_twice(&profiles)?;
+    let discover = file.discover.iter().map(|host| read_discover(host)).collect::<Result<_>>()?;
     Ok(Profiles {
         store,
         flow: read_flow(environment)?.or(file.flow),
+        client_metadata: file.client_metadata.map(read_client_metadata).transpose()?,
+        discover,
         configured: profiles,
         ..Profiles::default()
     })
@@ -173,6 +198,25 @@ fn explain(text: &str, refused: &toml::de::Error) -> Error {
     };
     let unknown = keys::check(&table).err();
     unknown.unwrap_or_else(|| wrong(refused.message().trim().replace('\n', ", ")))
+}
+
+fn read_discover(host: &str) -> Result<String> {
+    let resource = Resource::parse(host).map_err(|error| wrong(format!("discover: {error}")))?;
+    let safe = Url::parse(&resource.origin()).is_ok_and(|url| is_safe(&url));
+    if !safe || resource.path.is_some() || resource.account.is_some() || host.contains(['?', '#']) {
+        return Err(wrong(format!("discover: {host} is not an https origin")));
+    }
+    Ok(resource.origin())
+}
+
+/// What a client id that is a URL may look like (draft-ietf-oauth-client-id-metadata-document,
+/// section 3).
+fn read_client_metadata(url: Url) -> Result<Url> {
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    if url.scheme() != "https" || url.path() == "/" || !plain {
+        return Err(wrong(format!("client_metadata {url} is not an https URL with a path alone")));
+    }
+    Ok(url)
 }
 
 fn read_store(name: &str) -> Result<StoreChoice> {
@@ -200,7 +244,7 @@ fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
     let Some(name) = environment.get("VALETKEY_FLOW") else { return Ok(None) };
     <Flow as clap::ValueEnum>::from_str(name, false).map(Some).map_err(|_| {
         wrong(format!("VALETKEY_FLOW names no flow: {name}"))
-            .hint("use auto, browser, device, paste or none")
+            .hint("use auto, browser, device, paste, token or none")
     })
 }
 
@@ -238,10 +282,20 @@ pub(super) fn read_profile(
         revocation: safe("revocation_endpoint", entry.revocation_endpoint)?,
         userinfo: safe("userinfo_endpoint", entry.userinfo_endpoint)?,
     };
-    if issuer.is_none() && endpoints.token.is_none() && entry.flow != Some(Flow::None) {
-        return Err(here("has neither issuer nor token_endpoint".to_owned())
-            .hint("name the issuer, or set flow = \"none\" to keep only what is stored"));
+    let no_server = matches!(entry.flow, Some(Flow::None | Flow::Token));
+    if issuer.is_none() && endpoints.token.is_none() && !no_server {
+        return Err(here("has neither issuer nor token_endpoint".to_owned()).hint(
+            "name the issuer, or set flow = \"token\" where people paste one, or \"none\" to keep \
+             only what is stored",
+        ));
     }
+    let paths = read_paths(entry.paths).map_err(|error| here(error.what))?;
+    let fields = entry
+        .fields
+        .into_iter()
+        .map(|(name, field)| read_field(name, field, environment))
+        .collect::<Result<Vec<_>>>()
+        .map_err(|error| here(error.what))?;
     let from_environment = entry.client_id_env.as_deref().and_then(|name| environment.get(name));
     let client_id = from_environment.map(str::to_owned).or(entry.client_id).unwrap_or_default();
     let account = match entry.account {
@@ -271,6 +325,12 @@ pub(super) fn read_profile(
         token_env: entry.token_env,
         refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
         account,
+        paths,
+        token_page: safe("token_page", entry.token_page)?,
+        fields,
+        pushed: entry.par,
+        device_challenge: entry.device_pkce,
+        inside: true,
         name,
         source: Source::Configured,
     })
@@ -309,6 +369,36 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
         token: token.unwrap_or(entry.token),
         exchange,
     })
+}
+
+/// Rules by path, each without slashes at either end.
+fn read_paths(entries: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let rule = |(path, account): (String, String)| match path.trim_matches('/') {
+        "" => Err(wrong("paths has a rule for no path".to_owned())),
+        path if account.is_empty() => Err(wrong(format!("paths names no account for {path}"))),
+        path => Ok((path.to_owned(), account)),
+    };
+    entries.into_iter().map(rule).collect()
+}
+
+fn read_field(name: String, entry: FieldEntry, environment: &Environment) -> Result<Field> {
+    let here = |what: &str| wrong(format!("fields.{name} {what}"));
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if entry.header.is_empty() || !entry.header.bytes().all(token) {
+        return Err(here("has no header that can be sent"));
+    }
+    // What says who somebody is comes from the vault alone.
+    if ["authorization", "cookie", "host", "private-token", "proxy-authorization"]
+        .contains(&entry.header.to_ascii_lowercase().as_str())
+    {
+        return Err(here(&format!("may not be sent as {}", entry.header)));
+    }
+    let said = entry.env.as_deref().and_then(|name| environment.get(name));
+    let value = said.map(str::to_owned).or(entry.value);
+    if value.as_deref().is_some_and(|value| !Sent::takes(value)) {
+        return Err(here("has a value that no header takes"));
+    }
+    Ok(Field { header: entry.header, value, account: entry.account, name })
 }
 
 impl Default for Redirect {
