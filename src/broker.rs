@@ -4,6 +4,7 @@
 mod exchanged;
 mod handed;
 pub mod session;
+pub mod workload;
 
 use std::time::Duration;
 
@@ -60,6 +61,9 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let want =
         Want { place: profile.place(), account: service.asked_account(resource), path: None };
     let road = Road { request, service, profile, world, want };
+    if let Some(workload) = workload::fleeting(profile, world) {
+        return workload::get(&road, workload);
+    }
     match &service.prefix.exchange {
         None => token(&road),
         Some(exchange) => exchanged::get(&road, exchange),
@@ -177,6 +181,9 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         return Ok(Outcome::NotFound(
             Error::new(Kind::Rejected, what).hint("check what the account may do there"),
         ));
+    }
+    if let Some(workload) = world.profiles.workload_of(profile) {
+        return workload::renew(road, workload, &pen);
     }
     if setbacks.refused_lately(now) {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());

@@ -204,7 +204,7 @@ fn with_world(
     let tell = |text: &str| ui.warn(text);
     let world = World {
         vault: Vault::new(profiles.store.clone(), environment, clock, &tell, &hidden),
-        oauth: Oauth::new(&ui, clock, environment),
+        oauth: Oauth::new(&ui, clock, environment, &hidden),
         profiles: &profiles,
         ui: &ui,
         clock,

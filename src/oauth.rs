@@ -2,6 +2,7 @@
 //! its family to servers and in plain words to the person, and never knows where tokens live.
 
 mod answer;
+mod aws;
 mod code;
 mod device;
 mod exchange;
@@ -10,6 +11,8 @@ mod identity;
 mod metadata;
 mod qr;
 mod service;
+mod timestamp;
+pub mod workload;
 
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use crate::ui::Ui;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
 use metadata::Server;
+use timestamp::rfc3339;
 
 /// How long a person may take unless somebody says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
@@ -83,12 +87,19 @@ pub struct Oauth<'a> {
     pub ui: &'a Ui<'a>,
     pub clock: &'a dyn Clock,
     environment: &'a Environment,
+    /// Names of variables that no child may see.
+    hidden: &'a dyn Fn(&str) -> bool,
     http: Http<'a>,
 }
 
 impl<'a> Oauth<'a> {
-    pub fn new(ui: &'a Ui<'a>, clock: &'a dyn Clock, environment: &'a Environment) -> Self {
-        Self { ui, clock, environment, http: Http::new(environment) }
+    pub fn new(
+        ui: &'a Ui<'a>,
+        clock: &'a dyn Clock,
+        environment: &'a Environment,
+        hidden: &'a dyn Fn(&str) -> bool,
+    ) -> Self {
+        Self { ui, clock, environment, hidden, http: Http::new(environment) }
     }
 
     /// Asks the person, by the flow that fits where they sit.
@@ -161,6 +172,11 @@ impl<'a> Oauth<'a> {
         client_id: &str,
         tokens: &TokenSet,
     ) -> Result<bool, Failure> {
+        if let Some(workload) = &profile.workload
+            && !workload.exchange.is_oauth()
+        {
+            return self.give_back(profile, &workload.exchange, tokens);
+        }
         let endpoint = match &profile.endpoints.revocation {
             Some(endpoint) => endpoint.clone(),
             None => match self.server(profile, metadata::LIFETIME)?.revocation {
@@ -223,6 +239,7 @@ impl<'a> Oauth<'a> {
         };
         match wanted {
             Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
+            Flow::Workload => unable("has no [workload] in its profile"),
             Flow::Device if !device => unable("has no device authorization endpoint"),
             Flow::Browser | Flow::Paste if !authorization => {
                 unable("has no authorization endpoint")

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use reqwest::Certificate;
+pub(super) use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use url::Url;
@@ -44,14 +45,29 @@ pub(super) struct Answer {
     pub(super) sent: Vec<Secret>,
 }
 
+/// A request that is neither a form nor a plain question.
+#[derive(Default)]
+pub(super) struct Special<'r> {
+    pub(super) headers: &'r [(&'r str, &'r str)],
+    pub(super) bearer: Option<&'r Secret>,
+    /// JSON.
+    pub(super) body: Option<serde_json::Value>,
+    /// What is in the body and nobody may see.
+    pub(super) secret: Option<&'r Secret>,
+}
+
 /// Fields of our requests whose values are secrets.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 11] = [
+    "WebIdentityToken",
     "access_token",
+    "assertion",
+    "client_assertion",
     "client_secret",
     "code",
     "code_verifier",
     "device_code",
     "refresh_token",
+    "subject_token",
     "token",
 ];
 
@@ -90,7 +106,22 @@ impl<'a> Http<'a> {
     /// # Errors
     /// `Transient` when there is no whole answer, `Other` when the URL is not safe.
     pub(super) fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Failure> {
-        let mut answer = send(url, self.client(url)?.post(url.clone()).form(form))?;
+        // GitHub answers in a form otherwise.
+        self.post_for(url, form, "application/json")
+    }
+
+    /// As `post`, for an answer of this media type.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn post_for(
+        &self,
+        url: &Url,
+        form: &[(&str, &str)],
+        accept: &str,
+    ) -> Result<Answer, Failure> {
+        let request = self.client(url)?.post(url.clone()).header(ACCEPT, accept).form(form);
+        let mut answer = send(url, request)?;
         let secret =
             |(name, value): &&(&str, &str)| SECRETS.contains(name) && value.len() >= SHORTEST;
         answer.sent.extend(form.iter().filter(secret).map(|(_, value)| Secret::new(*value)));
@@ -102,11 +133,52 @@ impl<'a> Http<'a> {
     /// # Errors
     /// As `post`.
     pub(super) fn get(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Failure> {
-        let mut request = self.client(url)?.get(url.clone());
+        let mut request = self.client(url)?.get(url.clone()).header(ACCEPT, "application/json");
         if let Some(token) = bearer {
             request = request.bearer_auth(token.expose());
         }
         send(url, request)
+    }
+
+    /// Sends what neither `post` nor `get` can.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn special(
+        &self,
+        method: Method,
+        url: &Url,
+        special: &Special<'_>,
+    ) -> Result<Answer, Failure> {
+        let request = self.client(url)?.request(method, url.clone());
+        let mut request = request.header(ACCEPT, "application/json");
+        for (name, value) in special.headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = special.bearer {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = &special.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        let mut answer = send(url, request)?;
+        answer.sent.extend([special.bearer, special.secret].into_iter().flatten().cloned());
+        Ok(answer)
+    }
+
+    /// Asks the metadata server of a machine of Google's, which speaks plain HTTP: nobody but the
+    /// machine itself hears it, and no proxy may.
+    ///
+    /// # Errors
+    /// `Transient` when there is no whole answer, `Other` when the URL is another server's.
+    pub(super) fn metadata(&self, url: &Url) -> Result<Answer, Failure> {
+        let known = matches!(url.host_str(), Some("metadata.google.internal" | "169.254.169.254"));
+        if !known && !is_loopback(url) {
+            let what = format!("{} is no metadata server of this machine", host(url));
+            return Err(Failure::Other(Error::new(Kind::Configuration, what)));
+        }
+        let client = self.client_for(true)?;
+        send(url, client.get(url.clone()).header("Metadata-Flavor", "Google"))
     }
 
     fn client(&self, url: &Url) -> Result<&Client, Failure> {
@@ -114,11 +186,15 @@ impl<'a> Http<'a> {
             let what = format!("{} is neither https nor on this machine", host(url));
             return Err(Failure::Other(Error::new(Kind::Configuration, what)));
         }
-        let cell = if is_loopback(url) { &self.this_machine } else { &self.outside };
+        self.client_for(is_loopback(url))
+    }
+
+    fn client_for(&self, this_machine: bool) -> Result<&Client, Failure> {
+        let cell = if this_machine { &self.this_machine } else { &self.outside };
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let client = self.build(is_loopback(url)).map_err(|error| {
+        let client = self.build(this_machine).map_err(|error| {
             let what = "the TLS client cannot be set up";
             let error = Error::new(Kind::Configuration, what).because(error);
             Failure::Other(error.hint("check SSL_CERT_FILE and the system's certificates"))
@@ -167,8 +243,6 @@ fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
         )
     };
     let response = request
-        // GitHub answers in a form otherwise.
-        .header(ACCEPT, "application/json")
         // On the request it bounds the whole exchange; on the client it would bound each read of
         // the body anew.
         .timeout(WHOLE)

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::service_of;
-use crate::broker::{World, session};
+use crate::broker::{World, session, workload};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Record, Resource, Session};
 use crate::oauth::{self, Failure, Options};
-use crate::profile::{Flow, Profile};
-use crate::vault::{Setbacks, Want};
+use crate::profile::{Flow, Persist, Profile};
+use crate::vault::{Pen, Setbacks, Want};
 
 pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
     let cli::Login { url, account, flow, no_browser, force, timeout, client_id, port, scopes } =
@@ -40,6 +40,11 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
         scopes: scopes.clone(),
         account: account.map(str::to_owned),
     };
+    let flow = Some(options.flow).filter(|flow| *flow != Flow::Auto).or(profile.flow);
+    let keeps = profile.persist == Some(Persist::All);
+    if flow == Some(Flow::Workload) && !keeps {
+        return vouched(profile, &options, None, world);
+    }
     let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
     let (held, pen) =
         world.vault.enter(&want, options.timeout.unwrap_or(oauth::TIMEOUT), &waiting)?;
@@ -56,6 +61,9 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
             Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {}
         }
     }
+    if flow == Some(Flow::Workload) {
+        return vouched(profile, &options, Some(&pen), world);
+    }
     if !world.ui.person(crate::model::Caller::Person) {
         let what = format!("nobody is here who could sign in to {}", profile.home());
         return Err(Error::new(Kind::NotSignedIn, what)
@@ -65,6 +73,32 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
     // Somebody was here and said yes: whatever happened before is over.
     pen.note(Setbacks::default());
     confirm("signed in", &session, &profile, world)
+}
+
+/// Sees that the platform vouches for this job, and keeps what comes of it only by a pen.
+fn vouched(
+    mut profile: Profile,
+    options: &Options,
+    pen: Option<&Pen<'_>>,
+    world: &World<'_>,
+) -> Result<()> {
+    if !options.scopes.is_empty() {
+        profile.scopes.clone_from(&options.scopes);
+    }
+    let way = profile.workload.clone().unwrap_or_default();
+    let (session, source) = workload::session(&profile, &way, options.account.as_deref(), world)?;
+    let how = format!("source: {source}; signed in");
+    match pen {
+        Some(pen) => {
+            pen.save_session(&session)?;
+            confirm(&how, &session, &profile, world)
+        }
+        None => {
+            let who = who(&session);
+            world.ui.say(&format!("{how} to {}{who}; nothing is kept", profile.home()));
+            Ok(())
+        }
+    }
 }
 
 /// A host that nobody configured may say itself who issues its tokens.
@@ -79,11 +113,15 @@ fn discovered(resource: &Resource, nobody: Error, world: &World<'_>) -> Result<P
 }
 
 fn confirm(how: &str, session: &Session, profile: &Profile, world: &World<'_>) -> Result<()> {
-    let who = match session.key.account.as_str() {
-        "" => String::new(),
-        account => format!(" as {account}"),
-    };
+    let who = who(session);
     let store = world.vault.kept_in(&session.key)?;
     world.ui.say(&format!("{how} to {}{who}; kept in {store}", profile.home()));
     Ok(())
+}
+
+fn who(session: &Session) -> String {
+    match session.key.account.as_str() {
+        "" => String::new(),
+        account => format!(" as {account}"),
+    }
 }

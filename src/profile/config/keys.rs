@@ -19,6 +19,8 @@ const PROFILE_KEYS: &[&str] = &[
     "audience",
     "resource",
     "flow",
+    "workload",
+    "persist",
     "redirect",
     "username",
     "scheme",
@@ -27,7 +29,19 @@ const PROFILE_KEYS: &[&str] = &[
     "refresh_margin",
     "account",
 ];
-const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
+const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant", "role"];
+const WORKLOAD_KEYS: &[&str] = &[
+    "source",
+    "token_env",
+    "token_file",
+    "command",
+    "service_connection",
+    "audience",
+    "exchange",
+    "provider",
+    "impersonation_url",
+    "identity",
+];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
 const ACCOUNT_KEYS: &[&str] = &["url", "id", "name", "email"];
 
@@ -55,7 +69,9 @@ pub(super) fn check(file: &toml::Table) -> Result<()> {
         for origin in origins.into_iter().flatten().filter_map(toml::Value::as_table) {
             check(origin, ORIGIN_KEYS, &format!("[profile.{name}] origins: "))?;
         }
-        for (key, known) in [("redirect", REDIRECT_KEYS), ("account", ACCOUNT_KEYS)] {
+        for (key, known) in
+            [("redirect", REDIRECT_KEYS), ("workload", WORKLOAD_KEYS), ("account", ACCOUNT_KEYS)]
+        {
             if let Some(table) = profile.get(key).and_then(toml::Value::as_table) {
                 check(table, known, &format!("[profile.{name}] {key}."))?;
             }
