@@ -51,3 +51,4 @@ mod transport;
 mod vault_token;
 mod vectors;
 mod verbs;
+mod workload;
