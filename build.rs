@@ -1,7 +1,11 @@
 //! Puts the unwinder into the program where the linker has one to put in: to load `libgcc_s.so` for
 //! it costs a tenth of the time that a cached `get` takes. `scripts/bench` shows it.
 
-#![allow(clippy::print_stdout, reason = "how a build script speaks to cargo")]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "how a build script speaks with cargo and the linker"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -354,6 +354,7 @@ mod tests {
     #[test]
     #[cfg(all(unix, not(target_os = "macos")))]
     fn a_browser_opens_only_where_the_person_and_our_listener_are_one_machine() {
+        let nowhere = File::open("/dev/null").unwrap();
         for (variables, expected) in [
             ("", false),
             ("DISPLAY", true),
@@ -373,7 +374,7 @@ mod tests {
         ] {
             let environment: Environment =
                 variables.split_whitespace().map(|name| (name.into(), "x".into())).collect();
-            let ui = Ui::new(&environment, &|_| false, true, None);
+            let ui = Ui::new(&environment, &|_| false, || true, &nowhere);
             assert_eq!(ui.can_open_browser(), expected, "{variables}");
         }
     }
