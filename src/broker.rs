@@ -163,9 +163,11 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     }
     // One rejection is a dead token, and renewed away. A second one means that renewing does not
     // help, and a third that signing in does not either.
-    if setbacks.rejections <= 1
-        && let Some(session) = held
-    {
+    let workload = world.profiles.workload_of(profile);
+    let renewable = |session: &mut Session| {
+        setbacks.rejections <= 1 && (workload.is_none() || session.tokens.refresh.is_some())
+    };
+    if let Some(session) = held.take_if(renewable) {
         match refresh(road, &pen, session)? {
             Renewal::Answer(outcome) => return Ok(outcome),
             Renewal::Useless => {}
@@ -182,8 +184,8 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
             Error::new(Kind::Rejected, what).hint("check what the account may do there"),
         ));
     }
-    if let Some(workload) = world.profiles.workload_of(profile) {
-        return workload::renew(road, workload, &pen);
+    if let Some(workload) = workload {
+        return workload::renew(road, workload, &pen, held);
     }
     if setbacks.refused_lately(now) {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());

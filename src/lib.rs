@@ -214,7 +214,7 @@ fn with_world(
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use crate::dialect::git::fuzz as git_request;
-    pub use crate::oauth::fuzzing::{metadata, redirect, token_answer};
+    pub use crate::oauth::fuzzing::{claims, keys, metadata, redirect, token_answer};
     pub use crate::profile::fuzz as configuration;
     pub use crate::vault::fuzz as record;
 }
@@ -229,8 +229,10 @@ mod tests {
     fn the_seeds_of_the_fuzz_targets_hold() {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         let targets: &[Target] = &[
+            ("claims", fuzzing::claims),
             ("configuration", fuzzing::configuration),
             ("git_request", fuzzing::git_request),
+            ("keys", fuzzing::keys),
             ("metadata", fuzzing::metadata),
             ("record", fuzzing::record),
             ("redirect", fuzzing::redirect),

@@ -343,8 +343,10 @@ fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
 /// message goes out that could act on a terminal.
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
+    pub use super::aws::fuzz as keys;
     pub use super::code::fuzz as redirect;
     pub use super::metadata::fuzz as metadata;
+    pub use super::workload::fuzz as claims;
     use super::{Answer, Failure, identity, read_token};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;

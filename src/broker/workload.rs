@@ -29,11 +29,31 @@ pub(super) fn get(road: &Road<'_>, workload: &Workload) -> Result<Outcome> {
     found(super::exchanged::credential(road, &session, &exchanged))
 }
 
-/// Gets a session and keeps it, as the profile says.
-pub(super) fn renew(road: &Road<'_>, workload: &Workload, pen: &Pen<'_>) -> Result<Outcome> {
+/// Gets a session and keeps it, as the profile says, in the place of the one that is `held`.
+pub(super) fn renew(
+    road: &Road<'_>,
+    workload: &Workload,
+    pen: &Pen<'_>,
+    held: Option<Session>,
+) -> Result<Outcome> {
     pen.probe()?;
-    let (session, _) = session(road.profile, workload, road.want.account, road.world)?;
+    let session = match session(road.profile, workload, road.want.account, road.world) {
+        Ok((session, _)) => session,
+        // What lives a little longer is good enough while the platform or the server is away.
+        Err(error) if error.kind == Kind::Temporary => {
+            let now = road.world.clock.now();
+            let left = held.as_ref().and_then(|held| {
+                let token = held.fresh(road.service.prefix.token, now, 0)?;
+                Some(road.service.credential(held, token))
+            });
+            return left.map_or(Err(error), found);
+        }
+        Err(error) => return Err(error),
+    };
     pen.save_session(&session)?;
+    if held.is_some_and(|held| held.key != session.key) {
+        pen.remove()?;
+    }
     issued(road, &session)
 }
 

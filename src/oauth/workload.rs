@@ -11,6 +11,8 @@ use crate::model::{Secret, TokenSet};
 use crate::profile::Profile;
 use crate::profile::workload::Workload;
 
+#[cfg(any(test, fuzzing))]
+pub use claims::fuzz;
 pub(super) use claims::{end, hint};
 
 /// What the exchange brought.
@@ -47,18 +49,21 @@ impl Oauth<'_> {
 
     fn attempt(&self, profile: &Profile, workload: &Workload) -> Result<Admitted, Failure> {
         let audience = self.identity_audience(profile, workload)?;
-        let first = self.vouched(workload, &audience)?;
-        match self.exchange_identity(profile, workload, &first) {
-            Err(Failure::Transient(error)) => {
-                // Some take a token only once, even where their answer was lost.
-                let second = self.vouched(workload, &audience)?;
-                if second.token == first.token {
-                    return Err(Failure::Transient(error));
-                }
-                self.exchange_identity(profile, workload, &second)
-            }
-            outcome => outcome,
+        let (lost, shown) = match self.vouched(workload, &audience) {
+            Ok(vouched) => match self.exchange_identity(profile, workload, &vouched) {
+                Err(Failure::Transient(error)) => (error, Some(vouched.token)),
+                outcome => return outcome,
+            },
+            Err(Failure::Transient(error)) => (error, None),
+            Err(failure) => return Err(failure),
+        };
+        self.ui.log(|| format!("once more: {lost}"));
+        let vouched = self.vouched(workload, &audience)?;
+        // Some take a token only once, even where their answer was lost.
+        if shown.is_some_and(|shown| shown == vouched.token) {
+            return Err(Failure::Transient(lost));
         }
+        self.exchange_identity(profile, workload, &vouched)
     }
 
     /// Never empty: a token for everybody could be shown to anybody by whoever gets it.

@@ -207,7 +207,7 @@ fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
     let Some(name) = environment.get("VALETKEY_FLOW") else { return Ok(None) };
     <Flow as clap::ValueEnum>::from_str(name, false).map(Some).map_err(|_| {
         wrong(format!("VALETKEY_FLOW names no flow: {name}"))
-            .hint("use auto, browser, device, paste or none")
+            .hint("use auto, browser, device, paste, workload or none")
     })
 }
 

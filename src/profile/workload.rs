@@ -90,6 +90,7 @@ impl Exchange {
 
 /// The settings as they are written.
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Entry {
     source: Option<SourceName>,
     token_env: Option<String>,
