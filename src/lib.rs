@@ -214,7 +214,8 @@ fn with_world(
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use crate::dialect::git::fuzz as git_request;
-    pub use crate::oauth::fuzzing::{claims, keys, metadata, redirect, token_answer};
+    pub use crate::oauth::fuzzing::{challenge, claims, keys, metadata, redirect, registration};
+    pub use crate::oauth::fuzzing::{resource_metadata, token_answer};
     pub use crate::profile::fuzz as configuration;
     pub use crate::vault::fuzz as record;
 }
@@ -230,12 +231,15 @@ mod tests {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         let targets: &[Target] = &[
             ("claims", fuzzing::claims),
+            ("challenge", fuzzing::challenge),
             ("configuration", fuzzing::configuration),
             ("git_request", fuzzing::git_request),
             ("keys", fuzzing::keys),
             ("metadata", fuzzing::metadata),
             ("record", fuzzing::record),
             ("redirect", fuzzing::redirect),
+            ("registration", fuzzing::registration),
+            ("resource_metadata", fuzzing::resource_metadata),
             ("token_answer", fuzzing::token_answer),
         ];
         for (name, target) in targets {

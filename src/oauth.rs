@@ -1,15 +1,19 @@
 //! Signing in, renewing and revoking at an authorization server. This room speaks RFC 6749 and
 //! its family to servers and in plain words to the person, and never knows where tokens live.
 
+mod address;
 mod answer;
 mod aws;
+mod challenge;
 mod code;
 mod device;
+mod discovery;
 mod exchange;
 mod http;
 mod identity;
 mod metadata;
 mod qr;
+mod registration;
 mod service;
 mod timestamp;
 pub mod workload;
@@ -24,9 +28,11 @@ use crate::error::{Error, Kind};
 use crate::model::{Holder, Identity, Secret, TokenSet};
 use crate::profile::{AccountSource, Flow, Profile};
 use crate::ui::Ui;
+use address::Reach;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
 use metadata::Server;
+use registration::Client;
 use timestamp::rfc3339;
 
 /// How long a person may take unless somebody says otherwise.
@@ -47,6 +53,19 @@ pub enum Failure {
     Other(Error),
 }
 
+impl Failure {
+    /// In words, for who can do nothing else about it.
+    #[must_use]
+    pub fn error(self, whose: impl std::fmt::Display) -> Error {
+        match self {
+            Self::Transient(error) | Self::Other(error) => error,
+            Self::GrantDead | Self::Denied | Self::Expired => {
+                Error::new(Kind::Rejected, format!("{whose} could not be asked"))
+            }
+        }
+    }
+}
+
 /// How this sign-in differs from the profile's habit.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -59,6 +78,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Whom the person wants to be, as a hint to the server.
     pub account: Option<String>,
+    /// The document about this client, for servers that take its URL as a client id.
+    pub client_metadata: Option<Url>,
 }
 
 impl Default for Options {
@@ -70,6 +91,7 @@ impl Default for Options {
             scopes: Vec::new(),
             timeout: None,
             account: None,
+            client_metadata: None,
         }
     }
 }
@@ -78,6 +100,8 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct SignedIn {
     pub tokens: TokenSet,
+    /// The client that the tokens were issued to.
+    pub client_id: String,
     /// Who signed in, if the provider tells.
     pub account: Option<String>,
     pub holder: Holder,
@@ -90,6 +114,8 @@ pub struct Oauth<'a> {
     /// Names of variables that no child may see.
     hidden: &'a dyn Fn(&str) -> bool,
     http: Http<'a>,
+    /// For what hosts say that nobody configured.
+    guarded: Http<'a>,
 }
 
 impl<'a> Oauth<'a> {
@@ -99,7 +125,17 @@ impl<'a> Oauth<'a> {
         environment: &'a Environment,
         hidden: &'a dyn Fn(&str) -> bool,
     ) -> Self {
-        Self { ui, clock, environment, hidden, http: Http::new(environment) }
+        let guarded = Http::within(Reach::Outside, environment);
+        Self { ui, clock, environment, hidden, http: Http::new(environment), guarded }
+    }
+
+    /// The way to a profile's servers.
+    fn http(&self, profile: &Profile) -> &Http<'a> {
+        self.http_within(profile.inside)
+    }
+
+    fn http_within(&self, inside: bool) -> &Http<'a> {
+        if inside { &self.http } else { &self.guarded }
     }
 
     /// Asks the person, by the flow that fits where they sit.
@@ -107,18 +143,47 @@ impl<'a> Oauth<'a> {
     /// # Errors
     /// Every `Failure` but `GrantDead`.
     pub fn sign_in(&self, profile: &Profile, options: &Options) -> Result<SignedIn, Failure> {
-        profile.require_client_id().map_err(Failure::Other)?;
         // Whoever signs in may do so because what was known of the server is no longer true.
         let server = self.server(profile, metadata::ASK_ANEW)?;
         let flow = self.choose(profile, options, &server)?;
         self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
-        let sign_in = Attempt { oauth: self, profile, options, server: &server };
-        let tokens = match flow {
-            Flow::Device => device::sign_in(&sign_in)?,
-            _ => code::sign_in(&sign_in, flow)?,
+        let mut client = self.client(profile, options, &server)?;
+        let mut outcome = self.attempt(profile, options, &server, flow, &client);
+        // Servers forget registrations. They say so to us, or to the person in the browser, who
+        // then never comes back.
+        let forgotten = match &outcome {
+            Err(Failure::Other(error)) => error.kind == Kind::Configuration,
+            Err(Failure::Expired) => true,
+            _ => false,
         };
+        if client.kept && forgotten && self.forget_client(profile, &client.id) {
+            self.ui.log(|| format!("{} may have forgotten this client", profile.home()));
+            if matches!(outcome, Err(Failure::Other(_))) {
+                client = self.client(profile, options, &server)?;
+                outcome = self.attempt(profile, options, &server, flow, &client);
+            }
+        }
+        let tokens = outcome?;
         let (account, holder) = self.account(profile, &server, &tokens).unwrap_or_default();
-        Ok(SignedIn { tokens, account, holder })
+        Ok(SignedIn { tokens, client_id: client.id, account, holder })
+    }
+
+    fn attempt(
+        &self,
+        profile: &Profile,
+        options: &Options,
+        server: &Server,
+        flow: Flow,
+        client: &Client,
+    ) -> Result<TokenSet, Failure> {
+        let Client { id: client_id, redirect, .. } = client;
+        let (client_id, redirect) = (client_id.clone(), redirect.clone());
+        let profile = Profile { client_id, redirect, ..profile.clone() };
+        let attempt = Attempt { oauth: self, profile: &profile, options, server };
+        match flow {
+            Flow::Device => device::sign_in(&attempt),
+            _ => code::sign_in(&attempt, flow),
+        }
     }
 
     /// Trades a refresh token for new tokens (RFC 6749 section 6).
@@ -142,8 +207,18 @@ impl<'a> Oauth<'a> {
         ];
         form.extend(self.common(profile));
         self.ui.log(|| format!("refresh at {endpoint}"));
-        let answer = self.http.post(&endpoint, &form)?;
-        let mut tokens = read_token(&answer, self.clock.now())?;
+        let answer = self.http(profile).post(&endpoint, &form)?;
+        let mut tokens =
+            read_token(&answer, self.clock.now()).map_err(|failure| match failure {
+                // A registration ends with all that was issued to it.
+                Failure::Other(error)
+                    if error.kind == Kind::Configuration
+                        && self.forget_client(profile, client_id) =>
+                {
+                    Failure::GrantDead
+                }
+                failure => failure,
+            })?;
         tokens.identity = self.identity(profile, client_id, None, &answer);
         Ok(tokens)
     }
@@ -192,7 +267,7 @@ impl<'a> Oauth<'a> {
                 ("client_id", client_id),
             ];
             form.extend(client_secret(profile));
-            let answer = self.http.post(&endpoint, &form)?;
+            let answer = self.http(profile).post(&endpoint, &form)?;
             self.ui.log(|| format!("revoke {kind} at {endpoint}: {}", answer.status));
             match answer.status {
                 200..300 => Ok(()),
@@ -210,7 +285,7 @@ impl<'a> Oauth<'a> {
 
     /// `age`: how many seconds old the server's description may be.
     fn server(&self, profile: &Profile, age: u64) -> Result<Server, Failure> {
-        metadata::find(profile, age, &self.http, self.environment, self.clock, self.ui)
+        metadata::find(profile, age, self.http(profile), self.environment, self.clock, self.ui)
     }
 
     /// The parameters that every token request of a profile carries.
@@ -273,7 +348,8 @@ impl<'a> Oauth<'a> {
                 }
                 _ => return None,
             };
-        let answer = self.http.get(url, Some(access)).ok().filter(|answer| answer.status == 200)?;
+        let answer =
+            self.http(profile).get(url, Some(access)).ok().filter(|answer| answer.status == 200)?;
         let document: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
         let find = |pointer: &str| plain_text(document.pointer(pointer)?);
         let holder = Holder { name: name.and_then(find), email: email.and_then(find) };
@@ -300,7 +376,7 @@ impl Attempt<'_> {
         let mut form = form.to_vec();
         form.push(("client_id", &self.profile.client_id));
         form.extend(self.oauth.common(self.profile));
-        self.oauth.http.post(&self.server.token()?, &form)
+        self.oauth.http(self.profile).post(&self.server.token()?, &form)
     }
 
     /// Reads the answer that a sign-in ends with.
@@ -344,8 +420,11 @@ fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use super::aws::fuzz as keys;
+    pub use super::challenge::fuzz as challenge;
     pub use super::code::fuzz as redirect;
+    pub use super::discovery::fuzz as resource_metadata;
     pub use super::metadata::fuzz as metadata;
+    pub use super::registration::fuzz as registration;
     pub use super::workload::fuzz as claims;
     use super::{Answer, Failure, identity, read_token};
     use base64::Engine;

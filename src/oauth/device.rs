@@ -7,12 +7,13 @@ use serde::Deserialize;
 use url::Url;
 
 use super::answer::{TokenAnswer, parse_answer, read_token, seconds};
+use super::code::{challenge, random};
 use super::{Attempt, Failure, qr};
 use crate::error::{Error, Kind};
-use crate::model::TokenSet;
+use crate::model::{Secret, TokenSet};
 use crate::profile::{is_loopback, is_safe};
 
-const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// Section 3.2: without an interval, five seconds.
 const INTERVAL: i64 = 5;
@@ -46,7 +47,21 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
     }
     form.extend(oauth.common(profile));
     attempt.caller_is_there()?;
-    let answer = oauth.http.post(endpoint, &form)?;
+    let verifier = Secret::new(random()?);
+    let challenge = challenge(&verifier);
+    let bound = [("code_challenge", challenge.as_str()), ("code_challenge_method", "S256")];
+    let mut binding = profile.device_challenge;
+    let ask = |binding: bool| {
+        let bound = bound.into_iter().filter(|_| binding);
+        let form: Vec<_> = form.iter().copied().chain(bound).collect();
+        oauth.http(profile).post(endpoint, &form)
+    };
+    let mut answer = ask(binding)?;
+    // Some servers want PKCE here too, and publish that nowhere.
+    if !binding && answer.status == 400 && answer.text().contains("code_challenge") {
+        binding = true;
+        answer = ask(binding)?;
+    }
     let Some(authorization) = parse_answer::<Authorization>(&answer) else {
         // Whatever it is, it is worded like a token endpoint's refusal.
         return match read_token(&answer, 0) {
@@ -63,7 +78,9 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
     }
     let interval = authorization.interval.unwrap_or(INTERVAL).clamp(1, 60);
     let pace = Pace::new(interval.unsigned_abs());
-    poll(attempt, &authorization.device_code, pace, lifetime)
+    let mut form = vec![("grant_type", GRANT), ("device_code", &authorization.device_code)];
+    form.extend(binding.then_some(("code_verifier", verifier.expose())));
+    poll(attempt, &form, pace, lifetime)
 }
 
 /// Shows address and code, and returns the link that a browser may open.
@@ -167,14 +184,13 @@ impl Pace {
 
 fn poll(
     attempt: &Attempt<'_>,
-    device_code: &str,
+    form: &[(&str, &str)],
     mut pace: Pace,
     lifetime: Duration,
 ) -> Result<TokenSet, Failure> {
     let clock = attempt.oauth.clock;
     // Both clocks: one may run fast, the other be set.
     let (until, until_wall) = (clock.elapsed() + lifetime, clock.now() + lifetime.as_secs());
-    let form = [("grant_type", GRANT), ("device_code", device_code)];
     let mut trouble = None;
     loop {
         wait(attempt, pace.pause(), until)?;
@@ -182,7 +198,7 @@ fn poll(
             // The person may have answered, and nobody could tell us.
             return Err(trouble.map_or(Failure::Expired, Failure::Transient));
         }
-        let answer = match attempt.token(&form) {
+        let answer = match attempt.token(form) {
             Ok(answer) => answer,
             Err(Failure::Transient(error)) => {
                 attempt.oauth.ui.log(|| format!("poll: {}", error.what));

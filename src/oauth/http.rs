@@ -4,15 +4,18 @@
 
 use std::cell::OnceCell;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Certificate;
 pub(super) use reqwest::Method;
-use reqwest::blocking::{Client, RequestBuilder};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
+use serde_json::Value;
 use url::Url;
 
 use super::Failure;
+use super::address::{self, Guard, Reach};
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
 use crate::model::Secret;
@@ -20,6 +23,7 @@ use crate::profile::{is_loopback, is_safe};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(30);
+const JSON: &str = "application/json";
 /// Bytes of an answer.
 const LIMIT: u64 = 1 << 20;
 
@@ -27,6 +31,7 @@ const LIMIT: u64 = 1 << 20;
 /// cached `get` as a whole.
 pub(super) struct Http<'a> {
     environment: &'a Environment,
+    reach: Reach,
     outside: OnceCell<Client>,
     /// A proxy has no business between two programs of one machine.
     this_machine: OnceCell<Client>,
@@ -98,7 +103,12 @@ impl Answer {
 
 impl<'a> Http<'a> {
     pub(super) fn new(environment: &'a Environment) -> Self {
-        Self { environment, outside: OnceCell::new(), this_machine: OnceCell::new() }
+        Self::within(Reach::Anywhere, environment)
+    }
+
+    /// With a bound on where a stranger's URLs may lead (attack 24 of oauth.md).
+    pub(super) fn within(reach: Reach, environment: &'a Environment) -> Self {
+        Self { environment, reach, outside: OnceCell::new(), this_machine: OnceCell::new() }
     }
 
     /// Posts a form and reads the answer.
@@ -107,7 +117,7 @@ impl<'a> Http<'a> {
     /// `Transient` when there is no whole answer, `Other` when the URL is not safe.
     pub(super) fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Failure> {
         // GitHub answers in a form otherwise.
-        self.post_for(url, form, "application/json")
+        self.post_for(url, form, JSON)
     }
 
     /// As `post`, for an answer of this media type.
@@ -133,7 +143,7 @@ impl<'a> Http<'a> {
     /// # Errors
     /// As `post`.
     pub(super) fn get(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Failure> {
-        let mut request = self.client(url)?.get(url.clone()).header(ACCEPT, "application/json");
+        let mut request = self.client(url)?.get(url.clone()).header(ACCEPT, JSON);
         if let Some(token) = bearer {
             request = request.bearer_auth(token.expose());
         }
@@ -151,7 +161,7 @@ impl<'a> Http<'a> {
         special: &Special<'_>,
     ) -> Result<Answer, Failure> {
         let request = self.client(url)?.request(method, url.clone());
-        let mut request = request.header(ACCEPT, "application/json");
+        let mut request = request.header(ACCEPT, JSON);
         for (name, value) in special.headers {
             request = request.header(*name, *value);
         }
@@ -159,7 +169,7 @@ impl<'a> Http<'a> {
             request = request.bearer_auth(token.expose());
         }
         if let Some(body) = &special.body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+            request = request.header(CONTENT_TYPE, JSON).body(body.to_string());
         }
         let mut answer = send(url, request)?;
         answer.sent.extend([special.bearer, special.secret].into_iter().flatten().cloned());
@@ -181,10 +191,38 @@ impl<'a> Http<'a> {
         send(url, client.get(url.clone()).header("Metadata-Flavor", "Google"))
     }
 
+    /// Posts a JSON document and reads the answer.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn post_json(&self, url: &Url, document: &Value) -> Result<Answer, Failure> {
+        let body = document.to_string();
+        let request = self.client(url)?.post(url.clone()).header(ACCEPT, JSON);
+        send(url, request.header(CONTENT_TYPE, JSON).body(body))
+    }
+
+    /// Asks a resource without any credential, for the challenges of its refusal: the values of
+    /// `WWW-Authenticate`. None where it does not refuse.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn challenges(&self, url: &Url) -> Result<Vec<String>, Failure> {
+        let response = open(url, self.client(url)?.get(url.clone()).header(ACCEPT, JSON))?;
+        if response.status().as_u16() != 401 {
+            return Ok(Vec::new());
+        }
+        let all = response.headers().get_all(WWW_AUTHENTICATE).iter();
+        Ok(all.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect())
+    }
+
     fn client(&self, url: &Url) -> Result<&Client, Failure> {
         if !is_safe(url) {
             let what = format!("{} is neither https nor on this machine", host(url));
             return Err(Failure::Other(Error::new(Kind::Configuration, what)));
+        }
+        if self.reach == Reach::Outside && !address::is_outside(url) {
+            let what = format!("{} is on this machine or a private network", host(url));
+            return Err(Failure::Other(Error::new(Kind::Rejected, what)));
         }
         self.client_for(is_loopback(url))
     }
@@ -216,6 +254,10 @@ impl<'a> Http<'a> {
         if this_machine {
             builder = builder.no_proxy();
         }
+        if self.reach != Reach::Anywhere {
+            let guard = Guard::new(self.reach.clone(), self.environment);
+            builder = builder.dns_resolver(Arc::new(guard));
+        }
         // Only some systems' verifiers read the variable.
         if let Some(path) = self.environment.get("SSL_CERT_FILE") {
             builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&std::fs::read(path)?)?);
@@ -232,29 +274,33 @@ fn host(url: &Url) -> String {
     }
 }
 
-fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
-    let host = host(url);
-    let lost = |error: Box<dyn std::error::Error + Send + Sync>| {
-        let what = format!("{host} cannot be reached");
-        Failure::Transient(
-            Error::new(Kind::Temporary, what)
-                .hint("check the network, HTTPS_PROXY and SSL_CERT_FILE, then try again")
-                .because(error),
-        )
-    };
-    let response = request
+fn lost(url: &Url, error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
+    let what = format!("{} cannot be reached", host(url));
+    Failure::Transient(
+        Error::new(Kind::Temporary, what)
+            .hint("check the network, HTTPS_PROXY and SSL_CERT_FILE, then try again")
+            .because(error),
+    )
+}
+
+fn open(url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
+    request
         // On the request it bounds the whole exchange; on the client it would bound each read of
         // the body anew.
         .timeout(WHOLE)
         .send()
-        .map_err(|error| lost(error.without_url().into()))?;
+        .map_err(|error| lost(url, error.without_url().into()))
+}
+
+fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
+    let response = open(url, request)?;
     let status = response.status().as_u16();
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or_default().to_ascii_lowercase();
     let mut body = Vec::new();
-    response.take(LIMIT + 1).read_to_end(&mut body).map_err(|error| lost(error.into()))?;
+    response.take(LIMIT + 1).read_to_end(&mut body).map_err(|error| lost(url, error.into()))?;
     if body.len() as u64 > LIMIT {
-        return Err(lost("its answer is longer than 1 MiB".into()));
+        return Err(lost(url, "its answer is longer than 1 MiB".into()));
     }
-    Ok(Answer { status, kind, body, host, sent: Vec::new() })
+    Ok(Answer { status, kind, body, host: host(url), sent: Vec::new() })
 }

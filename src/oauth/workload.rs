@@ -38,7 +38,7 @@ impl Oauth<'_> {
     /// `Configuration` where no platform is here or the job lacks a permission, `Rejected` with the
     /// claims of the identity token, `Temporary`.
     pub fn admit(&self, profile: &Profile, workload: &Workload) -> Result<Admitted, Error> {
-        self.attempt(profile, workload).map_err(|failure| match failure {
+        self.vouch_and_exchange(profile, workload).map_err(|failure| match failure {
             Failure::Transient(error) | Failure::Other(error) => error,
             Failure::GrantDead | Failure::Denied | Failure::Expired => {
                 let what = format!("{} refused the exchange", profile.home());
@@ -47,7 +47,11 @@ impl Oauth<'_> {
         })
     }
 
-    fn attempt(&self, profile: &Profile, workload: &Workload) -> Result<Admitted, Failure> {
+    fn vouch_and_exchange(
+        &self,
+        profile: &Profile,
+        workload: &Workload,
+    ) -> Result<Admitted, Failure> {
         let audience = self.identity_audience(profile, workload)?;
         let (lost, shown) = match self.vouched(workload, &audience) {
             Ok(vouched) => match self.exchange_identity(profile, workload, &vouched) {

@@ -48,6 +48,7 @@ mod standing_clock;
 mod terraform;
 mod tidy;
 mod transport;
+mod unconfigured;
 mod vault_token;
 mod vectors;
 mod verbs;

@@ -66,7 +66,13 @@ impl Oauth<'_> {
         let mut form = match exchange {
             Exchange::JwtBearer => vec![("grant_type", JWT_BEARER), ("assertion", token)],
             Exchange::ClientAssertion => {
-                profile.require_client_id().map_err(Failure::Other)?;
+                if profile.client_id.is_empty() {
+                    let what = format!("the profile {} has no client id", profile.name);
+                    let hint =
+                        format!("set client_id in [profile.{}] of config.toml", profile.name);
+                    let error = Error::new(Kind::Configuration, what);
+                    return Err(Failure::Other(error.hint(hint)));
+                }
                 vec![
                     ("grant_type", "client_credentials"),
                     ("client_assertion_type", CLIENT_ASSERTION),
@@ -86,7 +92,7 @@ impl Oauth<'_> {
         let asserted = *exchange == Exchange::ClientAssertion;
         form.extend(common.into_iter().filter(|(name, _)| !asserted || *name != "client_secret"));
         self.ui.log(|| format!("exchange of the identity token at {endpoint}"));
-        let answer = self.http.post(&endpoint, &form)?;
+        let answer = self.http(profile).post(&endpoint, &form)?;
         let mut tokens = self.read(&answer, vouched)?;
         tokens.identity = self.identity(profile, &profile.client_id, None, &answer);
         Ok(tokens)
@@ -139,7 +145,7 @@ impl Oauth<'_> {
             ("subject_token_type", JWT),
         ];
         self.ui.log(|| format!("exchange of the identity token at {endpoint}"));
-        let answer = self.http.post(&endpoint, &form)?;
+        let answer = self.http(profile).post(&endpoint, &form)?;
         let federated = self.read(&answer, vouched)?;
         let (Some(url), Some(bearer)) = (impersonation, &federated.access) else {
             return Ok(federated);
@@ -149,7 +155,7 @@ impl Oauth<'_> {
         let body = Some(json!({ "scope": scopes }));
         let special = Special { bearer: Some(bearer), body, ..Special::default() };
         self.ui.log(|| format!("impersonation at {url}"));
-        let answer = self.http.special(Method::POST, url, &special)?;
+        let answer = self.http(profile).special(Method::POST, url, &special)?;
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Given {
@@ -173,7 +179,7 @@ impl Oauth<'_> {
     pub(super) fn mint_audience(&self, profile: &Profile) -> Result<String, Failure> {
         let endpoint = self.token_endpoint(profile)?;
         let url = endpoint.join("audience").map_err(|_| unusable(&endpoint))?;
-        let answer = self.http.get(&url, None)?;
+        let answer = self.http(profile).get(&url, None)?;
         let other = |what: &str| {
             let what = format!("{} {what}", answer.host);
             Err(Failure::Other(Error::new(Kind::Rejected, what)))
@@ -189,7 +195,7 @@ impl Oauth<'_> {
 
     /// The answer to a token that was shown before is no, so each is shown once.
     fn mint(&self, profile: &Profile, vouched: &Vouched) -> Result<TokenSet, Failure> {
-        let (answer, document) = self.hand_in(&self.token_endpoint(profile)?, "token", vouched)?;
+        let (answer, document) = self.hand_in(profile, "token", vouched)?;
         let Some(token) = document["token"].as_str().filter(|_| answer.status == 200) else {
             let errors = document["errors"].as_array().into_iter().flatten();
             let said: Vec<String> = errors
@@ -214,7 +220,7 @@ impl Oauth<'_> {
     }
 
     fn publish(&self, profile: &Profile, vouched: &Vouched) -> Result<TokenSet, Failure> {
-        let (answer, document) = self.hand_in(&self.token_endpoint(profile)?, "jwt", vouched)?;
+        let (answer, document) = self.hand_in(profile, "jwt", vouched)?;
         match document["token"].as_str().filter(|_| answer.status == 200) {
             Some(token) => token_set(&answer, token, Some(self.clock.now() + CRATES)),
             None => Err(self.refused(&answer, details(&document).as_deref(), vouched)),
@@ -232,7 +238,7 @@ impl Oauth<'_> {
         url.query_pairs_mut().append_pair("scope", &scope).append_pair("identity", identity);
         self.ui.log(|| format!("exchange of the identity token at {url}"));
         let special = Special { bearer: Some(&vouched.token), ..Special::default() };
-        let answer = self.http.special(Method::GET, &url, &special)?;
+        let answer = self.http(profile).special(Method::GET, &url, &special)?;
         let document = document(&answer);
         match document["token"].as_str().filter(|_| answer.status == 200) {
             Some(token) => token_set(&answer, token, Some(self.clock.now() + OCTO)),
@@ -243,14 +249,15 @@ impl Oauth<'_> {
     /// Posts the identity token as the one member of a JSON object.
     fn hand_in(
         &self,
-        url: &Url,
+        profile: &Profile,
         member: &str,
         vouched: &Vouched,
     ) -> Result<(Answer, Value), Failure> {
+        let url = self.token_endpoint(profile)?;
         self.ui.log(|| format!("exchange of the identity token at {url}"));
         let body = Some(json!({ member: vouched.token.expose() }));
         let special = Special { body, secret: Some(&vouched.token), ..Special::default() };
-        let answer = self.http.special(Method::POST, url, &special)?;
+        let answer = self.http(profile).special(Method::POST, &url, &special)?;
         let document = document(&answer);
         Ok((answer, document))
     }
@@ -265,7 +272,7 @@ impl Oauth<'_> {
         let (Exchange::Crates, Some(token)) = (exchange, &tokens.access) else { return Ok(false) };
         let endpoint = self.token_endpoint(profile)?;
         let special = Special { bearer: Some(token), ..Special::default() };
-        let answer = self.http.special(Method::DELETE, &endpoint, &special)?;
+        let answer = self.http(profile).special(Method::DELETE, &endpoint, &special)?;
         self.ui.log(|| format!("revoke at {endpoint}: {}", answer.status));
         match answer.status {
             // One that it does not know any more is as good as revoked.

@@ -3,7 +3,7 @@
 use super::wrong;
 use crate::error::Result;
 
-const FILE_KEYS: &[&str] = &["store", "flow", "profile"];
+const FILE_KEYS: &[&str] = &["store", "flow", "client_metadata", "discover", "profile"];
 const PROFILE_KEYS: &[&str] = &[
     "origins",
     "issuer",
@@ -18,6 +18,8 @@ const PROFILE_KEYS: &[&str] = &[
     "scopes",
     "audience",
     "resource",
+    "par",
+    "device_pkce",
     "flow",
     "workload",
     "persist",
