@@ -3,7 +3,9 @@
 
 use super::{Road, World, found};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Exchanged, Holder, Outcome, Secret, Session, TokenKind, TokenSet, Verb};
+use crate::model::{
+    Exchanged, Fields, Holder, Outcome, Secret, Session, TokenKind, TokenSet, Verb,
+};
 use crate::oauth::Failure;
 use crate::oauth::workload::Admitted;
 use crate::profile::workload::Workload;
@@ -76,6 +78,8 @@ pub fn session(
         authority: profile.authority(),
         tokens,
         holder: Holder::default(),
+        fields: Fields::new(),
+        chosen: now,
         signed_in: now,
         renewed: now,
         exchanged: Vec::new(),

@@ -12,6 +12,8 @@
 //! | [`crate_host`] | a private crate registry with a sparse index |
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
+//! | [`tokens`] | personal access tokens as a server keeps them: an example |
+//! | [`token_server`] | the API around them |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
 //! | [`job`] | a job of a pipeline, its platform, and who takes its identity in exchange |
 //! | [`client`] | HTTP/1.1 by hand, down to arbitrary bytes |
@@ -38,6 +40,8 @@ pub mod registry;
 pub mod sandbox;
 pub mod server;
 pub mod tls;
+pub mod token_server;
+pub mod tokens;
 pub mod watched;
 pub mod wire;
 
@@ -50,3 +54,4 @@ pub use job::Job;
 pub use registry::{Door, IMAGE, Registry};
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};
+pub use token_server::TokenServer;

@@ -179,7 +179,7 @@ impl Oauth<'_> {
     pub(super) fn mint_audience(&self, profile: &Profile) -> Result<String, Failure> {
         let endpoint = self.token_endpoint(profile)?;
         let url = endpoint.join("audience").map_err(|_| unusable(&endpoint))?;
-        let answer = self.http(profile).get(&url, None)?;
+        let answer = self.http(profile).get(&url, None, &[])?;
         let other = |what: &str| {
             let what = format!("{} {what}", answer.host);
             Err(Failure::Other(Error::new(Kind::Rejected, what)))
