@@ -2,6 +2,7 @@
 //! the user's word; nothing a server says can add an origin to it. This room never connects.
 
 mod config;
+mod distributor;
 mod remembered;
 mod service;
 
