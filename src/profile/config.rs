@@ -11,7 +11,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    AccountSource, Endpoints, Exchange, Flow, Prefix, Profile, Profiles, Redirect, Source, is_safe,
+    AccountSource, Endpoints, Exchange, Flow, Prefix, Profile, Profiles, Redirect, Source, builtin,
+    is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -35,35 +36,37 @@ struct Written {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
+    /// A row of the table of providers, for whatever is not written.
+    pub(super) provider: Option<String>,
+    #[serde(default)]
     pub(super) origins: Vec<OriginEntry>,
     pub(super) issuer: Option<Url>,
     pub(super) authorization_endpoint: Option<Url>,
     pub(super) token_endpoint: Option<Url>,
-    device_authorization_endpoint: Option<Url>,
-    revocation_endpoint: Option<Url>,
-    userinfo_endpoint: Option<Url>,
+    pub(super) device_authorization_endpoint: Option<Url>,
+    pub(super) revocation_endpoint: Option<Url>,
+    pub(super) userinfo_endpoint: Option<Url>,
     pub(super) client_id: Option<String>,
-    client_id_env: Option<String>,
-    client_secret: Option<String>,
+    pub(super) client_id_env: Option<String>,
+    pub(super) client_secret: Option<String>,
     #[serde(default)]
     pub(super) scopes: Vec<String>,
-    audience: Option<String>,
+    pub(super) audience: Option<String>,
     pub(super) resource: Option<String>,
     #[serde(default)]
-    par: bool,
+    pub(super) par: bool,
     #[serde(default)]
-    device_pkce: bool,
-    flow: Option<Flow>,
+    pub(super) device_pkce: bool,
+    pub(super) flow: Option<Flow>,
     pub(super) redirect: Option<RedirectEntry>,
-    username: Option<String>,
+    pub(super) username: Option<String>,
+    pub(super) scheme: Option<Scheme>,
     #[serde(default)]
-    scheme: Scheme,
+    pub(super) token: TokenKind,
     #[serde(default)]
-    token: TokenKind,
-    #[serde(default)]
-    token_env: Vec<String>,
-    refresh_margin: Option<u64>,
-    account: Option<AccountEntry>,
+    pub(super) token_env: Vec<String>,
+    pub(super) refresh_margin: Option<u64>,
+    pub(super) account: Option<AccountEntry>,
 }
 
 /// An origin alone, or with how its host takes a token where it differs from the profile's habit.
@@ -81,7 +84,30 @@ pub(super) enum OriginEntry {
     },
 }
 
-#[derive(Clone, Copy, Deserialize)]
+impl OriginEntry {
+    pub(super) fn plain(url: &str) -> Self {
+        Self::Plain(url.to_owned())
+    }
+
+    pub(super) fn url(&self) -> &str {
+        match self {
+            Self::Plain(url) | Self::Own { url, .. } => url,
+        }
+    }
+
+    /// As it is, for a host that takes only what it gives for a token.
+    pub(super) fn exchanging(self, kind: ExchangeKind) -> Self {
+        let (url, username, scheme, token, exchange, tenant) = match self {
+            Self::Plain(url) => (url, None, None, None, None, None),
+            Self::Own { url, username, scheme, token, exchange, tenant } => {
+                (url, username, scheme, token, exchange, tenant)
+            }
+        };
+        Self::Own { url, username, scheme, token, exchange: exchange.or(Some(kind)), tenant }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ExchangeKind {
     /// Azure Container Registry's.
@@ -98,11 +124,11 @@ pub(super) struct RedirectEntry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AccountEntry {
-    url: Url,
-    id: String,
-    name: Option<String>,
-    email: Option<String>,
+pub(super) struct AccountEntry {
+    pub(super) url: Url,
+    pub(super) id: String,
+    pub(super) name: Option<String>,
+    pub(super) email: Option<String>,
 }
 
 pub(super) fn load(environment: &Environment) -> Result<Profiles> {
@@ -239,6 +265,18 @@ pub(super) fn read_profile(
     environment: &Environment,
 ) -> Result<Profile> {
     let here = |what: String| wrong(format!("[profile.{name}] {what}"));
+    let provider = match &entry.provider {
+        None => None,
+        Some(word) => Some(builtin::named(word).ok_or_else(|| {
+            let known: Vec<_> = builtin::PROVIDERS.iter().map(|row| row.name).collect();
+            let error = here(format!("there is no provider called {word}"));
+            error.hint(format!("known are {}", known.join(", ")))
+        })?),
+    };
+    let entry = match provider {
+        None => entry,
+        Some(row) => row.complete(entry),
+    };
     let safe = |key: &str, url: Option<Url>| match url {
         Some(url) if !is_safe(&url) || !url.username().is_empty() || url.password().is_some() => {
             Err(here(format!("{key} is neither https nor on this machine")))
@@ -300,6 +338,7 @@ pub(super) fn read_profile(
         token_env: entry.token_env,
         refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
         account,
+        provider,
         pushed: entry.par,
         device_challenge: entry.device_pkce,
         inside: true,
@@ -337,7 +376,7 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
         origin: resource.origin(),
         path: resource.path.unwrap_or_default(),
         username: username.unwrap_or_else(|| "oauth2".to_owned()),
-        scheme: scheme.unwrap_or(entry.scheme),
+        scheme: scheme.or(entry.scheme).unwrap_or_default(),
         token: token.unwrap_or(entry.token),
         exchange,
     })
