@@ -22,8 +22,8 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::{Holder, Identity, Secret, TokenSet};
-use crate::profile::{AccountSource, Flow, Profile};
+use crate::model::{Fields, Holder, Identity, Secret, Sent, TokenSet};
+use crate::profile::{AccountSource, Field, Flow, Profile};
 use crate::ui::Ui;
 use address::Reach;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
@@ -74,6 +74,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Whom the person wants to be, as a hint to the server.
     pub account: Option<String>,
+    /// What the person says about the profile's fields.
+    pub fields: Fields,
     /// The document about this client, for servers that take its URL as a client id.
     pub client_metadata: Option<Url>,
 }
@@ -87,6 +89,7 @@ impl Default for Options {
             scopes: Vec::new(),
             timeout: None,
             account: None,
+            fields: Fields::new(),
             client_metadata: None,
         }
     }
@@ -101,6 +104,16 @@ pub struct SignedIn {
     /// Who signed in, if the provider tells.
     pub account: Option<String>,
     pub holder: Holder,
+    pub fields: Fields,
+}
+
+/// What a provider tells about the account behind a token.
+#[derive(Debug, Default)]
+pub struct Introduction {
+    /// The account's name.
+    pub account: Option<String>,
+    pub holder: Holder,
+    pub fields: Fields,
 }
 
 pub struct Oauth<'a> {
@@ -153,8 +166,9 @@ impl<'a> Oauth<'a> {
             }
         }
         let tokens = outcome?;
-        let (account, holder) = self.account(profile, &server, &tokens).unwrap_or_default();
-        Ok(SignedIn { tokens, client_id: client.id, account, holder })
+        let who = self.account(profile, &options.fields, &server, &tokens).unwrap_or_default();
+        let Introduction { account, holder, fields } = who;
+        Ok(SignedIn { tokens, client_id: client.id, account, holder, fields })
     }
 
     fn attempt(
@@ -298,6 +312,7 @@ impl<'a> Oauth<'a> {
         };
         match wanted {
             Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
+            Flow::Token => unable("has no sign-in: a token is pasted there"),
             Flow::Device if !device => unable("has no device authorization endpoint"),
             Flow::Browser | Flow::Paste if !authorization => {
                 unable("has no authorization endpoint")
@@ -314,9 +329,10 @@ impl<'a> Oauth<'a> {
     fn account(
         &self,
         profile: &Profile,
+        fields: &Fields,
         server: &Server,
         tokens: &TokenSet,
-    ) -> Option<(Option<String>, Holder)> {
+    ) -> Option<Introduction> {
         let access = tokens.access.as_ref()?;
         // OpenID Connect Core section 5.1.
         let standard = ["/preferred_username", "/email", "/sub"];
@@ -331,12 +347,75 @@ impl<'a> Oauth<'a> {
                 }
                 _ => return None,
             };
-        let answer =
-            self.http(profile).get(url, Some(access)).ok().filter(|answer| answer.status == 200)?;
-        let document: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-        let find = |pointer: &str| plain_text(document.pointer(pointer)?);
-        let holder = Holder { name: name.and_then(find), email: email.and_then(find) };
-        Some((ids.into_iter().find_map(find), holder))
+        let answer = self.http(profile).get(url, Some(access), &headers(profile, fields)).ok()?;
+        let document =
+            serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)?;
+        Some(introduction(profile, &document, &ids, name, email))
+    }
+
+    /// Shows a token that a person made by hand to the provider, with the fields that go beside
+    /// it, before anybody keeps it. Nothing is learned where the profile names no account page.
+    ///
+    /// # Errors
+    /// `Denied` when the provider does not take it, `Transient` when nothing was decided, `Other`
+    /// when the answer is not about an account.
+    pub fn introduce(
+        &self,
+        profile: &Profile,
+        token: &Secret,
+        fields: &Fields,
+    ) -> Result<Introduction, Failure> {
+        let Some(source) = &profile.account else { return Ok(Introduction::default()) };
+        self.ui.log(|| format!("show the token to {}", source.url));
+        let answer = self.http(profile).get(&source.url, Some(token), &headers(profile, fields))?;
+        match answer.status {
+            200 => {}
+            401 | 403 => return Err(Failure::Denied),
+            408 | 429 | 500.. => return Err(answer.transient()),
+            status => {
+                let what = format!("{} answered {status} instead of an account", answer.host);
+                let hint = format!("check account.url in [profile.{}]", profile.name);
+                return Err(Failure::Other(Error::new(Kind::Configuration, what).hint(hint)));
+            }
+        }
+        let AccountSource { id, name, email, .. } = source;
+        let document = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let who = introduction(profile, &document, &[id], name.as_deref(), email.as_deref());
+        if who.account.is_none() {
+            // Some servers are polite to everybody.
+            let what = format!("{} does not say whose token it is", answer.host);
+            let hint = format!("check account.id in [profile.{}]", profile.name);
+            return Err(Failure::Other(Error::new(Kind::Rejected, what).hint(hint)));
+        }
+        Ok(who)
+    }
+}
+
+/// The fields that have a value, as headers.
+fn headers(profile: &Profile, fields: &Fields) -> Vec<(String, String)> {
+    let header = |field: &'_ Field| {
+        let value = field.value.as_ref().or_else(|| fields.get(&field.name))?;
+        Some((field.header.clone(), value.clone()))
+    };
+    profile.fields.iter().filter_map(header).collect()
+}
+
+fn introduction(
+    profile: &Profile,
+    document: &serde_json::Value,
+    ids: &[&str],
+    name: Option<&str>,
+    email: Option<&str>,
+) -> Introduction {
+    let find = |pointer: &str| plain_text(document.pointer(pointer)?);
+    let captured = |field: &Field| {
+        let value = find(field.account.as_deref()?).filter(|value| Sent::takes(value))?;
+        Some((field.name.clone(), value))
+    };
+    Introduction {
+        account: ids.iter().copied().find_map(find),
+        holder: Holder { id: None, name: name.and_then(find), email: email.and_then(find) },
+        fields: profile.fields.iter().filter_map(captured).collect(),
     }
 }
 

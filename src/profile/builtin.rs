@@ -347,6 +347,7 @@ impl Provider {
             flow: entry.flow.or_else(|| device.then_some(Flow::Device)),
             redirect: entry.redirect.or(redirect),
             account: entry.account.or(account),
+            token_page: entry.token_page.or_else(|| at(self.tokens)),
             ..entry
         }
     }

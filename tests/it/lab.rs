@@ -12,6 +12,8 @@
 //! | [`crate_host`] | a private crate registry with a sparse index |
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
+//! | [`tokens`] | personal access tokens as a server keeps them: an example |
+//! | [`token_server`] | the API around them |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
 //! | [`client`] | HTTP/1.1 by hand, down to arbitrary bytes |
 //! | [`listener`] | a free port and a thread for every connection |
@@ -36,6 +38,8 @@ pub mod registry;
 pub mod sandbox;
 pub mod server;
 pub mod tls;
+pub mod token_server;
+pub mod tokens;
 pub mod watched;
 pub mod wire;
 
@@ -47,3 +51,4 @@ pub use git_host::{GitHost, Scheme};
 pub use registry::{Door, IMAGE, Registry};
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};
+pub use token_server::TokenServer;

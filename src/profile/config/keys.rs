@@ -29,10 +29,15 @@ const PROFILE_KEYS: &[&str] = &[
     "token_env",
     "refresh_margin",
     "account",
+    "paths",
+    "token_page",
+    "fields",
 ];
 const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
 const ACCOUNT_KEYS: &[&str] = &["url", "id", "name", "email"];
+
+const FIELD_KEYS: &[&str] = &["header", "account", "env", "value"];
 
 /// serde alone would name a key's neighbours in a list of twenty; a person wants the one.
 pub(super) fn check(file: &toml::Table) -> Result<()> {
@@ -57,6 +62,12 @@ pub(super) fn check(file: &toml::Table) -> Result<()> {
         let origins = profile.get("origins").and_then(toml::Value::as_array);
         for origin in origins.into_iter().flatten().filter_map(toml::Value::as_table) {
             check(origin, ORIGIN_KEYS, &format!("[profile.{name}] origins: "))?;
+        }
+        let fields = profile.get("fields").and_then(toml::Value::as_table);
+        for (field, table) in fields.into_iter().flatten() {
+            if let Some(table) = table.as_table() {
+                check(table, FIELD_KEYS, &format!("[profile.{name}.fields.{field}] "))?;
+            }
         }
         for (key, known) in [("redirect", REDIRECT_KEYS), ("account", ACCOUNT_KEYS)] {
             if let Some(table) = profile.get(key).and_then(toml::Value::as_table) {
