@@ -3,6 +3,7 @@
 
 mod address;
 mod answer;
+mod aws;
 mod challenge;
 mod code;
 mod device;
@@ -14,6 +15,8 @@ mod metadata;
 mod qr;
 mod registration;
 mod service;
+mod timestamp;
+pub mod workload;
 
 use std::time::Duration;
 
@@ -30,6 +33,7 @@ use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
 use metadata::Server;
 use registration::Client;
+use timestamp::rfc3339;
 
 /// How long a person may take unless somebody says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
@@ -120,15 +124,22 @@ pub struct Oauth<'a> {
     pub ui: &'a Ui<'a>,
     pub clock: &'a dyn Clock,
     environment: &'a Environment,
+    /// Names of variables that no child may see.
+    hidden: &'a dyn Fn(&str) -> bool,
     http: Http<'a>,
     /// For what hosts say that nobody configured.
     guarded: Http<'a>,
 }
 
 impl<'a> Oauth<'a> {
-    pub fn new(ui: &'a Ui<'a>, clock: &'a dyn Clock, environment: &'a Environment) -> Self {
+    pub fn new(
+        ui: &'a Ui<'a>,
+        clock: &'a dyn Clock,
+        environment: &'a Environment,
+        hidden: &'a dyn Fn(&str) -> bool,
+    ) -> Self {
         let guarded = Http::within(Reach::Outside, environment);
-        Self { ui, clock, environment, http: Http::new(environment), guarded }
+        Self { ui, clock, environment, hidden, http: Http::new(environment), guarded }
     }
 
     /// The way to a profile's servers.
@@ -250,6 +261,11 @@ impl<'a> Oauth<'a> {
         client_id: &str,
         tokens: &TokenSet,
     ) -> Result<bool, Failure> {
+        if let Some(workload) = &profile.workload
+            && !workload.exchange.is_oauth()
+        {
+            return self.give_back(profile, &workload.exchange, tokens);
+        }
         let endpoint = match &profile.endpoints.revocation {
             Some(endpoint) => endpoint.clone(),
             None => match self.server(profile, metadata::LIFETIME)?.revocation {
@@ -312,6 +328,7 @@ impl<'a> Oauth<'a> {
         };
         match wanted {
             Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
+            Flow::Workload => unable("has no [workload] in its profile"),
             Flow::Token => unable("has no sign-in: a token is pasted there"),
             Flow::Device if !device => unable("has no device authorization endpoint"),
             Flow::Browser | Flow::Paste if !authorization => {
@@ -481,11 +498,13 @@ fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
 /// message goes out that could act on a terminal.
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
+    pub use super::aws::fuzz as keys;
     pub use super::challenge::fuzz as challenge;
     pub use super::code::fuzz as redirect;
     pub use super::discovery::fuzz as resource_metadata;
     pub use super::metadata::fuzz as metadata;
     pub use super::registration::fuzz as registration;
+    pub use super::workload::fuzz as claims;
     use super::{Answer, Failure, identity, read_token};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;

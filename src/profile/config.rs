@@ -11,9 +11,10 @@ use std::path::Path;
 use serde::Deserialize;
 use url::Url;
 
+use super::workload::{self, Workload};
 use super::{
-    AccountSource, Endpoints, Exchange, Field, Flow, Prefix, Profile, Profiles, Redirect, Source,
-    builtin, is_safe,
+    AccountSource, Endpoints, Exchange, Field, Flow, Persist, Prefix, Profile, Profiles, Redirect,
+    Source, builtin, is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -59,6 +60,8 @@ pub(super) struct Entry {
     #[serde(default)]
     pub(super) device_pkce: bool,
     pub(super) flow: Option<Flow>,
+    pub(super) workload: Option<workload::Entry>,
+    pub(super) persist: Option<Persist>,
     pub(super) redirect: Option<RedirectEntry>,
     pub(super) username: Option<String>,
     pub(super) scheme: Option<Scheme>,
@@ -95,6 +98,7 @@ pub(super) enum OriginEntry {
         token: Option<TokenKind>,
         exchange: Option<ExchangeKind>,
         tenant: Option<String>,
+        role: Option<String>,
     },
 }
 
@@ -110,14 +114,16 @@ impl OriginEntry {
     }
 
     /// As it is, for a host that takes only what it gives for a token.
-    pub(super) fn exchanging(self, kind: ExchangeKind) -> Self {
-        let (url, username, scheme, token, exchange, tenant) = match self {
-            Self::Plain(url) => (url, None, None, None, None, None),
-            Self::Own { url, username, scheme, token, exchange, tenant } => {
-                (url, username, scheme, token, exchange, tenant)
-            }
-        };
-        Self::Own { url, username, scheme, token, exchange: exchange.or(Some(kind)), tenant }
+    pub(super) fn exchanging(mut self, kind: ExchangeKind) -> Self {
+        if let Self::Plain(url) = self {
+            let (username, scheme, token, exchange) = (None, None, None, None);
+            let (tenant, role) = (None, None);
+            self = Self::Own { url, username, scheme, token, exchange, tenant, role };
+        }
+        if let Self::Own { exchange, .. } = &mut self {
+            exchange.get_or_insert(kind);
+        }
+        self
     }
 }
 
@@ -126,6 +132,8 @@ impl OriginEntry {
 pub(super) enum ExchangeKind {
     /// Azure Container Registry's.
     Acr,
+    /// AWS's security token service.
+    AwsSts,
 }
 
 #[derive(Deserialize)]
@@ -269,7 +277,7 @@ fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
     let Some(name) = environment.get("VALETKEY_FLOW") else { return Ok(None) };
     <Flow as clap::ValueEnum>::from_str(name, false).map(Some).map_err(|_| {
         wrong(format!("VALETKEY_FLOW names no flow: {name}"))
-            .hint("use auto, browser, device, paste, token or none")
+            .hint("use auto, browser, device, paste, token, workload or none")
     })
 }
 
@@ -309,7 +317,12 @@ pub(super) fn read_profile(
     if issuer.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
         return Err(here("issuer has a query or a fragment (RFC 8414 section 2)".to_owned()));
     }
-    let endpoints = Endpoints {
+    let workload = entry.workload.map(workload::Entry::read).transpose();
+    let mut workload = workload.map_err(|what| here(format!("workload: {what}")))?;
+    if workload.is_none() && entry.flow == Some(Flow::Workload) {
+        workload = Some(Workload::default());
+    }
+    let mut endpoints = Endpoints {
         authorization: safe("authorization_endpoint", entry.authorization_endpoint)?,
         token: safe("token_endpoint", entry.token_endpoint)?,
         device_authorization: safe(
@@ -319,7 +332,11 @@ pub(super) fn read_profile(
         revocation: safe("revocation_endpoint", entry.revocation_endpoint)?,
         userinfo: safe("userinfo_endpoint", entry.userinfo_endpoint)?,
     };
-    let no_server = matches!(entry.flow, Some(Flow::None | Flow::Token));
+    if issuer.is_none() && endpoints.token.is_none() {
+        endpoints.token = workload.as_ref().and_then(|workload| workload.endpoint(&origins[0]));
+    }
+    let as_it_is = workload.as_ref().is_some_and(|own| own.exchange == workload::Exchange::None);
+    let no_server = as_it_is || matches!(entry.flow, Some(Flow::None | Flow::Token));
     if issuer.is_none() && endpoints.token.is_none() && !no_server {
         return Err(here("has neither issuer nor token_endpoint".to_owned()).hint(
             "name the issuer, or set flow = \"token\" where people paste one, or \"none\" to keep \
@@ -358,6 +375,8 @@ pub(super) fn read_profile(
         audience: entry.audience,
         resource: entry.resource,
         flow: entry.flow,
+        workload,
+        persist: entry.persist,
         redirect,
         token_env: entry.token_env,
         refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
@@ -377,12 +396,23 @@ pub(super) fn read_profile(
 fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
     let (text, username, scheme, token, exchange) = match origin {
         OriginEntry::Plain(url) => (url, None, None, None, None),
-        OriginEntry::Own { url, username, scheme, token, exchange, tenant } => {
-            let exchange = match (exchange, tenant) {
-                (Some(ExchangeKind::Acr), tenant) => Some(Exchange { tenant: tenant.clone() }),
-                (None, None) => None,
-                (None, Some(_)) => {
+        OriginEntry::Own { url, username, scheme, token, exchange, tenant, role } => {
+            let exchange = match (exchange, tenant, role) {
+                (Some(ExchangeKind::Acr), tenant, None) => {
+                    Some(Exchange::Acr { tenant: tenant.clone() })
+                }
+                (Some(ExchangeKind::AwsSts), None, Some(role)) => {
+                    Some(Exchange::AwsSts { role: role.clone() })
+                }
+                (None, None, None) => None,
+                (Some(ExchangeKind::AwsSts), None, None) => {
+                    return Err(wrong(format!("origin {url} needs the role that is assumed")));
+                }
+                (_, Some(_), _) => {
                     return Err(wrong(format!("origin {url} has a tenant and no exchange")));
+                }
+                (_, None, Some(_)) => {
+                    return Err(wrong(format!("origin {url} has a role and no exchange")));
                 }
             };
             (url, username.as_ref(), *scheme, *token, exchange)
@@ -398,7 +428,10 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
     }
     let username = username.or(entry.username.as_ref()).cloned();
     // What clients of registries know a refresh token by.
-    let username = if exchange.is_some() { Some("<token>".to_owned()) } else { username };
+    let username = match exchange {
+        Some(Exchange::Acr { .. }) => Some("<token>".to_owned()),
+        _ => username,
+    };
     Ok(Prefix {
         origin: resource.origin(),
         path: resource.path.unwrap_or_default(),

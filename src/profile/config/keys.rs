@@ -22,6 +22,8 @@ const PROFILE_KEYS: &[&str] = &[
     "par",
     "device_pkce",
     "flow",
+    "workload",
+    "persist",
     "redirect",
     "username",
     "scheme",
@@ -33,7 +35,19 @@ const PROFILE_KEYS: &[&str] = &[
     "token_page",
     "fields",
 ];
-const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
+const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant", "role"];
+const WORKLOAD_KEYS: &[&str] = &[
+    "source",
+    "token_env",
+    "token_file",
+    "command",
+    "service_connection",
+    "audience",
+    "exchange",
+    "provider",
+    "impersonation_url",
+    "identity",
+];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
 const ACCOUNT_KEYS: &[&str] = &["url", "id", "name", "email"];
 
@@ -69,7 +83,9 @@ pub(super) fn check(file: &toml::Table) -> Result<()> {
                 check(table, FIELD_KEYS, &format!("[profile.{name}.fields.{field}] "))?;
             }
         }
-        for (key, known) in [("redirect", REDIRECT_KEYS), ("account", ACCOUNT_KEYS)] {
+        for (key, known) in
+            [("redirect", REDIRECT_KEYS), ("workload", WORKLOAD_KEYS), ("account", ACCOUNT_KEYS)]
+        {
             if let Some(table) = profile.get(key).and_then(toml::Value::as_table) {
                 check(table, known, &format!("[profile.{name}] {key}."))?;
             }
