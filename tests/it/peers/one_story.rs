@@ -33,8 +33,7 @@ fn who_signed_in_for_git_is_signed_in_for_docker_cargo_uv_and_kubectl() {
     let good = judge();
     let images = Registry::start(Door::Realm, move |_, password| good(password));
     let good = judge();
-    let crates =
-        CrateHost::start(move |sent| sent.strip_prefix("Bearer ").is_some_and(|token| good(token)));
+    let crates = CrateHost::start(move |sent| sent.strip_prefix("Bearer ").is_some_and(&good));
     let packages = super::python::start_index(judge());
     let cluster = peers_kubectl::start_api(judge());
     let trust = CertificateAuthority::new();
