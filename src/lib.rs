@@ -171,6 +171,7 @@ fn serve(
             status.map(Some).map_err(failed)
         };
         let bound = || {
+            world.profiles.check(None).unwrap_or_else(|error| ui::report(&error));
             let prefixes = world.profiles.iter().flat_map(|profile| &profile.origins);
             prefixes.map(profile::Prefix::url).collect()
         };
