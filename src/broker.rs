@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
 use crate::oauth::{self, Failure, Oauth, Options};
-use crate::profile::{Flow, Profile, Profiles, Service, Source};
+use crate::profile::{Flow, Persist, Profile, Profiles, Refresh, Service, Source};
 use crate::ui::{self, Ui};
 use crate::vault::{Pen, Setbacks, Vault, Want};
 
@@ -73,7 +73,7 @@ fn token(road: &Road<'_>) -> Result<Outcome> {
     // The hot path: no lock, no network.
     if let Some(session) = &seen
         && let Some(token) = road.fresh(session)
-        && !is_rejected(request, session)
+        && !is_rejected(request, session, profile)
     {
         let mut credential = service.credential(session, token);
         // Without a refresh token the next answer would be a sign-in.
@@ -107,6 +107,9 @@ struct Road<'a> {
 impl Road<'_> {
     /// The token that this host takes, if it lives for as long as profile and caller want.
     fn fresh<'s>(&self, session: &'s Session) -> Option<&'s Secret> {
+        if self.profile.refresh == Refresh::Always {
+            return None;
+        }
         let kind = self.service.prefix.token;
         let life = session.expires(kind).map(|end| end.saturating_sub(session.renewed));
         let lifetime = match life {
@@ -141,11 +144,15 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
             world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
         }
     };
+    if profile.refresh == Refresh::Always && seen.is_some() {
+        // Who comes behind us meanwhile takes what we get.
+        world.oauth.spread();
+    }
     let (held, pen) = world.vault.enter(want, patience, &waiting)?;
     let now = world.clock.now();
     let mut held = own(held, profile);
     let mut setbacks = pen.setbacks().current(now);
-    if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session)) {
+    if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session, profile)) {
         setbacks = reject(session, setbacks, &pen, now)?;
     }
     // Another process was faster: what it got is the newest there is, however short its life.
@@ -182,13 +189,18 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
         return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
+    if let Some(open) = &profile.open {
+        let what = format!("{} takes anybody, says {open}", profile.home());
+        return Ok(Outcome::NotFound(Error::new(Kind::NotSignedIn, what)));
+    }
     if profile.flow == Some(Flow::None) || !world.ui.person(request.caller) {
         let what = format!("not signed in to {}", profile.home());
         return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
     let options = Options {
-        flow: world.profiles.flow.unwrap_or_default(),
+        flow: world.profiles.habit(profile),
         account: want.account.map(str::to_owned),
+        known: seen.map(|session| session.key.account.clone()),
         ..Options::default()
     };
     let session = session::sign_in(profile, &options, &pen, setbacks, world)?;
@@ -240,11 +252,14 @@ fn own(record: Option<Record>, profile: &Profile) -> Option<Session> {
 }
 
 /// Whether the caller comes back because its host rejected this session's token.
-fn is_rejected(request: &Request, session: &Session) -> bool {
-    request
-        .proof
-        .as_ref()
-        .is_some_and(|proof| proof.key == session.key.digest() && session.holds(&proof.token))
+fn is_rejected(request: &Request, session: &Session, profile: &Profile) -> bool {
+    let last = |token: &String| {
+        // The session was written without it.
+        profile.persist == Persist::RefreshToken && session.former.first() == Some(token)
+    };
+    request.proof.as_ref().is_some_and(|proof| {
+        proof.key == session.key.digest() && (session.holds(&proof.token) || last(&proof.token))
+    })
 }
 
 /// Forgets an access token that the host rejected, and counts.

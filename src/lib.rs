@@ -219,7 +219,7 @@ fn with_world(
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use crate::dialect::git::fuzz as git_request;
-    pub use crate::oauth::fuzzing::{metadata, redirect, token_answer};
+    pub use crate::oauth::fuzzing::{handoff, metadata, redirect, relay, token_answer};
     pub use crate::profile::fuzz as configuration;
     pub use crate::vault::fuzz as record;
 }
@@ -236,9 +236,11 @@ mod tests {
         let targets: &[Target] = &[
             ("configuration", fuzzing::configuration),
             ("git_request", fuzzing::git_request),
+            ("handoff", fuzzing::handoff),
             ("metadata", fuzzing::metadata),
             ("record", fuzzing::record),
             ("redirect", fuzzing::redirect),
+            ("relay", fuzzing::relay),
             ("token_answer", fuzzing::token_answer),
         ];
         for (name, target) in targets {

@@ -9,6 +9,7 @@ mod http;
 mod identity;
 mod metadata;
 mod qr;
+mod relay;
 mod service;
 
 use std::time::Duration;
@@ -18,8 +19,8 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::{Holder, Identity, Secret, TokenSet};
-use crate::profile::{AccountSource, Flow, Profile};
+use crate::model::{Holder, Secret, TokenSet};
+use crate::profile::{AccountSource, Flow, Profile, Site};
 use crate::ui::Ui;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
@@ -55,6 +56,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Whom the person wants to be, as a hint to the server.
     pub account: Option<String>,
+    /// Who was signed in until now.
+    pub known: Option<String>,
 }
 
 impl Default for Options {
@@ -66,6 +69,7 @@ impl Default for Options {
             scopes: Vec::new(),
             timeout: None,
             account: None,
+            known: None,
         }
     }
 }
@@ -75,6 +79,13 @@ impl Default for Options {
 pub struct SignedIn {
     pub tokens: TokenSet,
     /// Who signed in, if the provider tells.
+    pub account: Option<String>,
+    pub holder: Holder,
+}
+
+/// Whose a token is, if the provider tells.
+#[derive(Debug, Default)]
+pub struct Whose {
     pub account: Option<String>,
     pub holder: Holder,
 }
@@ -96,17 +107,26 @@ impl<'a> Oauth<'a> {
     /// # Errors
     /// Every `Failure` but `GrantDead`.
     pub fn sign_in(&self, profile: &Profile, options: &Options) -> Result<SignedIn, Failure> {
-        profile.require_client_id().map_err(Failure::Other)?;
+        if profile.site.is_none() {
+            profile.require_client_id().map_err(Failure::Other)?;
+        }
         // Whoever signs in may do so because what was known of the server is no longer true.
         let server = self.server(profile, metadata::ASK_ANEW)?;
         let flow = self.choose(profile, options, &server)?;
         self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
         let sign_in = Attempt { oauth: self, profile, options, server: &server };
-        let tokens = match flow {
-            Flow::Device => device::sign_in(&sign_in)?,
-            _ => code::sign_in(&sign_in, flow)?,
+        let tokens = match (flow, &profile.site) {
+            (_, Some(Site::Handoff(handoff))) => {
+                return code::handoff::sign_in(&sign_in, handoff, flow);
+            }
+            (_, Some(Site::Relay(relay))) => relay::sign_in(&sign_in, relay)?,
+            (Flow::Device, None) => device::sign_in(&sign_in)?,
+            (_, None) => code::sign_in(&sign_in, flow)?,
         };
-        let (account, holder) = self.account(profile, &server, &tokens).unwrap_or_default();
+        // That it cannot be learned who it is is no reason to throw a good session away.
+        let token = tokens.access.as_ref().or(tokens.identity.as_ref().map(|own| &own.token));
+        let whose = token.map(|token| self.whose(profile, server.userinfo.as_ref(), token));
+        let Whose { account, holder } = whose.and_then(Result::ok).flatten().unwrap_or_default();
         Ok(SignedIn { tokens, account, holder })
     }
 
@@ -132,22 +152,23 @@ impl<'a> Oauth<'a> {
         form.extend(self.common(profile));
         self.ui.log(|| format!("refresh at {endpoint}"));
         let answer = self.http.post(&endpoint, &form)?;
-        let mut tokens = read_token(&answer, self.clock.now())?;
-        tokens.identity = self.identity(profile, client_id, None, &answer);
-        Ok(tokens)
+        self.issued(profile, client_id, None, &answer)
     }
 
-    /// The ID token of an answer, where a host of the profile wants one.
-    fn identity(
+    /// What an answer issues: an access token, or the ID token that a host of the profile wants.
+    fn issued(
         &self,
         profile: &Profile,
         client_id: &str,
         issuer: Option<&str>,
         answer: &Answer,
-    ) -> Option<Identity> {
-        let token =
-            parse_answer::<TokenAnswer>(answer)?.id_token.filter(|_| profile.wants_identity())?;
-        identity::read(&token, client_id, issuer, self.clock.now())
+    ) -> Result<TokenSet, Failure> {
+        let now = self.clock.now();
+        let identity = parse_answer::<TokenAnswer>(answer)
+            .and_then(|parsed| parsed.id_token)
+            .filter(|_| profile.wants_identity())
+            .and_then(|token| identity::read(&token, client_id, issuer, now));
+        read_token(answer, identity, now)
     }
 
     /// Revokes a session's tokens, the refresh token first (RFC 7009 section 2.1). `false` where
@@ -221,6 +242,17 @@ impl<'a> Oauth<'a> {
             let what = format!("{} {what}", profile.home());
             Err(Failure::Other(Error::new(Kind::Configuration, what)))
         };
+        match (wanted, &profile.site) {
+            // The page is the same, and only the listener is left out.
+            (Flow::Paste | Flow::Auto | Flow::Handoff, Some(Site::Handoff(_))) => {
+                return Ok(wanted);
+            }
+            (Flow::Auto | Flow::Relay, Some(Site::Relay(_))) => return Ok(Flow::Relay),
+            (Flow::Handoff | Flow::Relay, _) => return unable("has no such way to sign in"),
+            (Flow::None, _) => {}
+            (_, Some(_)) => return unable("has its own way to sign in, and no other"),
+            (_, None) => {}
+        }
         match wanted {
             Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
             Flow::Device if !device => unable("has no device authorization endpoint"),
@@ -235,32 +267,51 @@ impl<'a> Oauth<'a> {
         }
     }
 
-    /// Who signed in. That it cannot be learned is no reason to throw a good session away.
-    fn account(
+    /// A pause of up to a quarter of a second, so that machines which wake at the same moment do
+    /// not all ask at the same moment.
+    pub fn spread(&self) {
+        let mut byte = [0];
+        // Without a random number all pause for the same time: no harm.
+        let _ = rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut byte);
+        self.clock.sleep(Duration::from_millis(u64::from(byte[0]) + 1));
+    }
+
+    /// Asks whose token it is, at the profile's account document, else at the server's. `None`:
+    /// there is nobody to ask.
+    ///
+    /// # Errors
+    /// `Transient` when nobody could tell, `Other` when the token is not taken.
+    pub fn whose(
         &self,
         profile: &Profile,
-        server: &Server,
-        tokens: &TokenSet,
-    ) -> Option<(Option<String>, Holder)> {
-        let access = tokens.access.as_ref()?;
+        userinfo: Option<&Url>,
+        token: &Secret,
+    ) -> Result<Option<Whose>, Failure> {
         // OpenID Connect Core section 5.1.
         let standard = ["/preferred_username", "/email", "/sub"];
-        let (url, ids, name, email): (&Url, Vec<&str>, _, _) =
-            match (&profile.account, &server.userinfo) {
-                (Some(source), _) => {
-                    let AccountSource { url, id, name, email } = source;
-                    (url, vec![id], name.as_deref(), email.as_deref())
-                }
-                (None, Some(url)) if profile.scopes.iter().any(|scope| scope == "openid") => {
-                    (url, standard.to_vec(), Some("/name"), Some("/email"))
-                }
-                _ => return None,
-            };
-        let answer = self.http.get(url, Some(access)).ok().filter(|answer| answer.status == 200)?;
-        let document: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+        let (url, ids, name, email): (&Url, Vec<&str>, _, _) = match (&profile.account, userinfo) {
+            (Some(source), _) => {
+                let AccountSource { url, id, name, email } = source;
+                (url, vec![id], name.as_deref(), email.as_deref())
+            }
+            (None, Some(url)) if profile.scopes.iter().any(|scope| scope == "openid") => {
+                (url, standard.to_vec(), Some("/name"), Some("/email"))
+            }
+            _ => return Ok(None),
+        };
+        let answer = self.http.get(url, Some(token))?;
+        self.ui.log(|| format!("whose token, asked at {url}: {}", answer.status));
+        if answer.status >= 500 || answer.status == 429 {
+            return Err(answer.transient());
+        }
+        let document = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+        let Some(document) = document.filter(|_| answer.status == 200) else {
+            let what = format!("{} does not take the token: it answered {}", url, answer.status);
+            return Err(Failure::Other(Error::new(Kind::Rejected, what)));
+        };
         let find = |pointer: &str| plain_text(document.pointer(pointer)?);
         let holder = Holder { name: name.and_then(find), email: email.and_then(find) };
-        Some((ids.into_iter().find_map(find), holder))
+        Ok(Some(Whose { account: ids.into_iter().find_map(find), holder }))
     }
 }
 
@@ -288,11 +339,20 @@ impl Attempt<'_> {
 
     /// Reads the answer that a sign-in ends with.
     fn issued(&self, answer: &Answer) -> Result<TokenSet, Failure> {
-        let mut tokens = read_token(answer, self.oauth.clock.now())?;
         let issuer = self.server.issuer.as_deref();
-        let Attempt { oauth, profile, .. } = self;
-        tokens.identity = oauth.identity(profile, &profile.client_id, issuer, answer);
-        Ok(tokens)
+        self.oauth.issued(self.profile, &self.profile.client_id, issuer, answer)
+    }
+
+    /// Shows the address, in a browser where one can be opened that is `ours` to reach.
+    fn open(&self, url: &Url, ours: bool) {
+        let ui = self.oauth.ui;
+        let home = self.profile.home();
+        if ours && self.options.open_browser && ui.can_open_browser() && ui.open(url) {
+            ui.say(&format!("opening a browser to sign in to {home}; if none appears, open"));
+        } else {
+            ui.say(&format!("to sign in to {home}, open"));
+        }
+        ui.say(&format!("  {url}"));
     }
 
     /// Whoever waits for us is gone: nobody needs the answer, and a window that opens now would
@@ -327,7 +387,9 @@ fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use super::code::fuzz as redirect;
+    pub use super::code::handoff::fuzz as handoff;
     pub use super::metadata::fuzz as metadata;
+    pub use super::relay::fuzz as relay;
     use super::{Answer, Failure, identity, read_token};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -344,7 +406,7 @@ pub mod fuzzing {
             for status in [200, 400, 503] {
                 let (kind, host) = (kind.to_owned(), "auth.example".to_owned());
                 let answer = Answer { status, kind, body: body.to_vec(), host, sent: Vec::new() };
-                match read_token(&answer, now) {
+                match read_token(&answer, None, now) {
                     Ok(tokens) => {
                         assert_eq!(status, 200);
                         let tokens = [tokens.access, tokens.refresh];

@@ -4,6 +4,7 @@
 mod config;
 mod remembered;
 mod service;
+mod site;
 
 use url::Url;
 
@@ -12,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind};
 pub use remembered::Found;
 pub use service::{Service, environment_token};
+pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
 
 /// What the configuration says as a whole.
 #[derive(Debug, Default)]
@@ -34,8 +36,32 @@ pub enum Flow {
     Device,
     /// Authorization code with PKCE, brought home by hand.
     Paste,
+    /// The site redirects the token itself to a loopback listener.
+    Handoff,
+    /// The site keeps the tokens until we ask for them with the PKCE verifier.
+    Relay,
     /// Nobody signs in at this host: only what was stored is answered.
     None,
+}
+
+/// When a token is renewed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refresh {
+    #[default]
+    BeforeExpiry,
+    /// At each call, whatever its age.
+    Always,
+}
+
+/// What of a session is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Persist {
+    #[default]
+    All,
+    /// No token that a host takes: each process renews for itself.
+    RefreshToken,
 }
 
 /// Who says that a provider issues the credentials of an origin.
@@ -71,6 +97,15 @@ pub struct Profile {
     /// Seconds before its expiry at which a token is renewed.
     pub refresh_margin: u64,
     pub account: Option<AccountSource>,
+    pub site: Option<Site>,
+    pub refresh: Refresh,
+    pub persist: Persist,
+    /// Whether a sign-out tells the server.
+    pub revoke: bool,
+    /// Variables of the environment that the profile expects, and that are not set.
+    pub unset: Vec<String>,
+    /// The variable and its value that say that this host takes anybody.
+    pub open: Option<String>,
 }
 
 /// An origin and a path below it, compared exactly and by whole segments, and how its host takes
@@ -189,6 +224,15 @@ impl Profiles {
         self.profiles.iter()
     }
 
+    /// The flow that the person prefers, where the profile leaves a choice.
+    #[must_use]
+    pub fn habit(&self, profile: &Profile) -> Flow {
+        match profile.flow {
+            Some(Flow::Handoff | Flow::Relay | Flow::None) => Flow::Auto,
+            _ => self.flow.unwrap_or_default(),
+        }
+    }
+
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Profile> {
         self.profiles.iter().find(|profile| profile.name == name)
@@ -247,7 +291,11 @@ impl Profile {
     /// Who issues this profile's tokens: a session of another issuer is not this profile's.
     #[must_use]
     pub fn authority(&self) -> String {
-        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref());
+        let site = self.site.as_ref().map(|site| match site {
+            Site::Handoff(handoff) => &handoff.url,
+            Site::Relay(relay) => &relay.poll_endpoint,
+        });
+        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref()).or(site);
         issuer.map(Url::to_string).unwrap_or_default()
     }
 
@@ -264,8 +312,14 @@ impl Profile {
     }
 
     /// # Errors
-    /// `Configuration` when the profile names no client.
+    /// `Configuration` when the profile names no client, or waits for the environment to name its
+    /// issuer.
     pub fn require_client_id(&self) -> Result<&str> {
+        if !self.unset.is_empty() && (self.client_id.is_empty() || self.authority().is_empty()) {
+            let what = format!("the sign-in of profile {} is not configured", self.name);
+            return Err(Error::new(Kind::Configuration, what)
+                .hint(format!("set {} in the environment", self.unset.join(" and "))));
+        }
         if self.client_id.is_empty() {
             let what = format!("the profile {} has no client id", self.name);
             let hint = format!(

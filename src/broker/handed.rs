@@ -9,7 +9,7 @@ use crate::model::{
     Caller, Credential, Form, Key, Offer, Outcome, Place, Presented, Record, Request, Resource,
     Static,
 };
-use crate::profile::{self, Service};
+use crate::profile::{self, Persist, Service};
 use crate::vault::Want;
 
 /// Hosts without a profile are never asked about: only what was handed over for this very origin
@@ -81,6 +81,12 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
     let resource = &request.resource;
     if let Some(service) = world.profiles.find(resource) {
         let profile = service.profile;
+        let signed_in =
+            || world.vault.peek(&Want { place: profile.place(), account: None, path: None });
+        // Where no such token is written, none comes in by another door.
+        if profile.persist == Persist::RefreshToken && signed_in()?.is_some() {
+            return Ok(());
+        }
         let from_environment = service.environment_token(resource, world.environment);
         if from_environment.is_some_and(|ours| ours.secret == presented.token) {
             return Ok(());

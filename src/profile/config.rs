@@ -2,6 +2,7 @@
 //! written is not believed, and neither is any file of the current directory.
 
 mod keys;
+mod ways;
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +12,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    AccountSource, Endpoints, Exchange, Flow, Prefix, Profile, Profiles, Redirect, Source, is_safe,
+    AccountSource, Endpoints, Exchange, Flow, Handoff, Persist, Prefix, Profile, Profiles,
+    Redirect, Refresh, Relay, Site, Source, is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -32,6 +34,7 @@ struct Written {
 pub(super) struct Entry {
     pub(super) origins: Vec<OriginEntry>,
     pub(super) issuer: Option<Url>,
+    issuer_env: Option<String>,
     pub(super) authorization_endpoint: Option<Url>,
     pub(super) token_endpoint: Option<Url>,
     device_authorization_endpoint: Option<Url>,
@@ -43,8 +46,12 @@ pub(super) struct Entry {
     #[serde(default)]
     pub(super) scopes: Vec<String>,
     audience: Option<String>,
+    audience_env: Option<String>,
     resource: Option<String>,
     flow: Option<Flow>,
+    flow_env: Option<ways::FlowVariable>,
+    handoff: Option<Handoff>,
+    relay: Option<Relay>,
     pub(super) redirect: Option<RedirectEntry>,
     username: Option<String>,
     #[serde(default)]
@@ -54,6 +61,11 @@ pub(super) struct Entry {
     #[serde(default)]
     token_env: Vec<String>,
     refresh_margin: Option<u64>,
+    #[serde(default)]
+    refresh: Refresh,
+    #[serde(default)]
+    persist: Persist,
+    revoke: Option<bool>,
     account: Option<AccountEntry>,
 }
 
@@ -79,7 +91,7 @@ pub(super) enum ExchangeKind {
     Acr,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct RedirectEntry {
     pub(super) host: Option<String>,
     pub(super) ports: Option<Vec<u16>>,
@@ -208,7 +220,19 @@ pub(super) fn read_profile(
     if origins.is_empty() {
         return Err(here("names no origin".to_owned()));
     }
-    let issuer = safe("issuer", entry.issuer)?;
+    let variable = |name: &Option<String>, own: Option<String>| {
+        let value = name.as_deref().and_then(|name| environment.get(name));
+        value.map(str::to_owned).or(own)
+    };
+    let issuer = variable(&entry.issuer_env, entry.issuer.map(Into::into));
+    let client_id = variable(&entry.client_id_env, entry.client_id);
+    let audience = variable(&entry.audience_env, entry.audience);
+    let expected = [(&entry.issuer_env, &issuer), (&entry.client_id_env, &client_id)];
+    let unset = expected.into_iter().filter(|(_, value)| value.is_none());
+    let unset = unset.filter_map(|(name, _)| name.clone()).collect();
+    let issuer = issuer.map(|text| text.parse::<Url>());
+    let issuer = issuer.transpose().map_err(|_| here("issuer is no URL".to_owned()))?;
+    let issuer = safe("issuer", issuer)?;
     if issuer.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
         return Err(here("issuer has a query or a fragment (RFC 8414 section 2)".to_owned()));
     }
@@ -222,12 +246,19 @@ pub(super) fn read_profile(
         revocation: safe("revocation_endpoint", entry.revocation_endpoint)?,
         userinfo: safe("userinfo_endpoint", entry.userinfo_endpoint)?,
     };
-    if issuer.is_none() && endpoints.token.is_none() && entry.flow != Some(Flow::None) {
+    let (flow, open) = ways::flow(entry.flow, entry.flow_env, environment).map_err(&here)?;
+    let (flow, site) = ways::site(flow, entry.handoff, entry.relay).map_err(&here)?;
+    if let Some(Site::Handoff(_)) = &site
+        && entry.account.is_none()
+    {
+        return Err(here("has a handoff and no account, which a token is checked with".to_owned())
+            .hint("set account = { url = \"...\", id = \"/...\" } for the profile"));
+    }
+    let nobody = issuer.is_none() && endpoints.token.is_none() && site.is_none();
+    if nobody && entry.issuer_env.is_none() && flow != Some(Flow::None) {
         return Err(here("has neither issuer nor token_endpoint".to_owned())
             .hint("name the issuer, or set flow = \"none\" to keep only what is stored"));
     }
-    let from_environment = entry.client_id_env.as_deref().and_then(|name| environment.get(name));
-    let client_id = from_environment.map(str::to_owned).or(entry.client_id).unwrap_or_default();
     let account = match entry.account {
         None => None,
         Some(account) => Some(AccountSource {
@@ -237,24 +268,28 @@ pub(super) fn read_profile(
             email: account.email,
         }),
     };
-    let redirect = entry.redirect.map_or_else(
-        || Ok(Redirect::default()),
-        |redirect| read_redirect(redirect).map_err(|error| here(error.what)),
-    )?;
+    let redirect = read_redirect(entry.redirect.unwrap_or_default(), site.as_ref())
+        .map_err(|error| here(error.what))?;
     Ok(Profile {
         origins,
         issuer,
         endpoints,
-        client_id,
+        client_id: client_id.unwrap_or_default(),
         client_secret: entry.client_secret.map(Secret::new),
         scopes: entry.scopes,
-        audience: entry.audience,
+        audience,
         resource: entry.resource,
-        flow: entry.flow,
+        flow,
         redirect,
         token_env: entry.token_env,
         refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
         account,
+        site,
+        refresh: entry.refresh,
+        persist: entry.persist,
+        revoke: entry.revoke.unwrap_or(true),
+        unset,
+        open,
         name,
         source: Source::Configured,
     })
@@ -301,10 +336,15 @@ impl Default for Redirect {
     }
 }
 
-fn read_redirect(entry: RedirectEntry) -> Result<Redirect> {
+fn read_redirect(entry: RedirectEntry, site: Option<&Site>) -> Result<Redirect> {
     let plain = Redirect::default();
+    let host = match site {
+        // Where such sites send their people.
+        Some(Site::Handoff(_)) => "localhost".to_owned(),
+        _ => plain.host,
+    };
     let redirect = Redirect {
-        host: entry.host.unwrap_or(plain.host),
+        host: entry.host.unwrap_or(host),
         ports: entry.ports.unwrap_or(plain.ports),
         path: entry.path.unwrap_or(plain.path),
     };

@@ -7,6 +7,7 @@ const FILE_KEYS: &[&str] = &["store", "flow", "profile"];
 const PROFILE_KEYS: &[&str] = &[
     "origins",
     "issuer",
+    "issuer_env",
     "authorization_endpoint",
     "token_endpoint",
     "device_authorization_endpoint",
@@ -17,18 +18,41 @@ const PROFILE_KEYS: &[&str] = &[
     "client_secret",
     "scopes",
     "audience",
+    "audience_env",
     "resource",
     "flow",
+    "flow_env",
+    "handoff",
+    "relay",
     "redirect",
     "username",
     "scheme",
     "token",
     "token_env",
     "refresh_margin",
+    "refresh",
+    "persist",
+    "revoke",
     "account",
 ];
 const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
+const FLOW_KEYS: &[&str] = &["name", "words"];
+const HANDOFF_KEYS: &[&str] = &["url", "token", "email", "name"];
+const RELAY_KEYS: &[&str] = &[
+    "url",
+    "poll_endpoint",
+    "state",
+    "challenge",
+    "verifier",
+    "code",
+    "status",
+    "pending",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "expires_in",
+];
 const ACCOUNT_KEYS: &[&str] = &["url", "id", "name", "email"];
 
 /// serde alone would name a key's neighbours in a list of twenty; a person wants the one.
@@ -55,7 +79,13 @@ pub(super) fn check(file: &toml::Table) -> Result<()> {
         for origin in origins.into_iter().flatten().filter_map(toml::Value::as_table) {
             check(origin, ORIGIN_KEYS, &format!("[profile.{name}] origins: "))?;
         }
-        for (key, known) in [("redirect", REDIRECT_KEYS), ("account", ACCOUNT_KEYS)] {
+        for (key, known) in [
+            ("redirect", REDIRECT_KEYS),
+            ("account", ACCOUNT_KEYS),
+            ("flow_env", FLOW_KEYS),
+            ("handoff", HANDOFF_KEYS),
+            ("relay", RELAY_KEYS),
+        ] {
             if let Some(table) = profile.get(key).and_then(toml::Value::as_table) {
                 check(table, known, &format!("[profile.{name}] {key}."))?;
             }
