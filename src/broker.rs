@@ -77,7 +77,7 @@ fn token(road: &Road<'_>) -> Result<Outcome> {
     {
         let mut credential = service.credential(session, token);
         // Without a refresh token the next answer would be a sign-in.
-        credential.renewable |= world.ui.could_ask(request.caller);
+        credential.renewable = credential.renewable || world.ui.could_ask(request.caller);
         return found(credential);
     }
     if let Some(credential) = handed::get(request, world)? {

@@ -170,7 +170,7 @@ pub enum Tool {
 ///
 /// # Errors
 /// `Usage` with clap's own text.
-pub fn parse(arguments: &[OsString], from_program: bool) -> Result<Command, Error> {
+pub fn parse(arguments: &[OsString], from_program: &dyn Fn() -> bool) -> Result<Command, Error> {
     let word = |index: usize| arguments.get(index).and_then(|word| word.to_str());
     let called = word(0).map(Path::new).and_then(Path::file_stem).and_then(|name| name.to_str());
     let serve = |dialect, skipped: usize| {
@@ -197,8 +197,8 @@ pub fn parse(arguments: &[OsString], from_program: bool) -> Result<Command, Erro
                 Ok(Command::Show(error.to_string()))
             }
             clap::error::ErrorKind::InvalidSubcommand
-                if from_program
-                    && arguments.len() == 2
+                if arguments.len() == 2
+                    && from_program()
                     && error.get(clap::error::ContextKind::SuggestedSubcommand).is_none() =>
             {
                 Ok(Command::Ignore)

@@ -1,25 +1,29 @@
 //! The environment as a value, taken once at the start, and the directories that follow from it.
 //! Nothing here reads the process: `Process::current` does.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::error::{Error, Kind, Result};
 
+/// A list: it is built for every answer, and asked a dozen times.
 #[derive(Clone, Default)]
-pub struct Environment(HashMap<OsString, OsString>);
+pub struct Environment {
+    variables: Vec<(OsString, OsString)>,
+    home_is_there: OnceLock<bool>,
+}
 
 /// Values may be secrets, so only the names show.
 impl std::fmt::Debug for Environment {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_set().entries(self.0.keys()).finish()
+        out.debug_set().entries(self.variables.iter().map(|(name, _)| name)).finish()
     }
 }
 
 impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
-        Self(variables.into_iter().collect())
+        Self { variables: variables.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -27,7 +31,8 @@ impl Environment {
     /// A variable that is set, not empty, and text.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(std::ffi::OsStr::new(name))?.to_str().filter(|value| !value.is_empty())
+        let (_, value) = self.variables.iter().find(|(own, _)| own == name)?;
+        value.to_str().filter(|value| !value.is_empty())
     }
 
     /// Everything a child may see: without the variables that carry our tokens.
@@ -35,7 +40,8 @@ impl Environment {
         &self,
         secret: impl Fn(&str) -> bool,
     ) -> impl Iterator<Item = (&OsString, &OsString)> {
-        self.0.iter().filter(move |(name, _)| !name.to_str().is_some_and(&secret))
+        let all = self.variables.iter().map(|(name, value)| (name, value));
+        all.filter(move |(name, _)| !name.to_str().is_some_and(&secret))
     }
 
     /// An absolute directory: `$variable/valetkey`, else `$HOME/below/valetkey`
@@ -50,7 +56,7 @@ impl Environment {
             return Err(Error::new(Kind::Storage, "there is no home directory").hint(hint));
         };
         // A home that does not exist is not ours to make.
-        if !home.is_dir() {
+        if !self.home_is_there.get_or_init(|| home.is_dir()) {
             let what = format!("the home directory {} does not exist", home.display());
             return Err(Error::new(Kind::Storage, what).hint(hint));
         }

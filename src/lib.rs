@@ -65,12 +65,12 @@ use vault::Vault;
 pub struct Process {
     pub arguments: Vec<OsString>,
     pub environment: Environment,
-    /// The path of this program, for what `setup` writes.
-    pub program: Option<PathBuf>,
+    /// The path of this program, for whoever writes or compares it.
+    pub program: fn() -> Option<PathBuf>,
     pub input: Box<dyn Read>,
-    pub input_is_terminal: bool,
+    pub input_is_terminal: fn() -> bool,
     pub output: File,
-    pub stderr_is_terminal: bool,
+    pub stderr_is_terminal: fn() -> bool,
 }
 
 impl Process {
@@ -85,11 +85,11 @@ impl Process {
         Ok(Self {
             arguments: std::env::args_os().collect(),
             environment: std::env::vars_os().collect(),
-            program: std::env::current_exe().ok(),
+            program: || std::env::current_exe().ok(),
             input: Box::new(std::io::stdin()),
-            input_is_terminal: std::io::stdin().is_terminal(),
+            input_is_terminal: || std::io::stdin().is_terminal(),
             output,
-            stderr_is_terminal: std::io::stderr().is_terminal(),
+            stderr_is_terminal: || std::io::stderr().is_terminal(),
         })
     }
 }
@@ -119,7 +119,7 @@ pub fn run(process: Process) -> u8 {
 /// As `run`, with a clock of the caller's choice.
 #[must_use]
 pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
-    let result = match cli::parse(&process.arguments, !process.input_is_terminal) {
+    let result = match cli::parse(&process.arguments, &|| !(process.input_is_terminal)()) {
         Ok(Command::Serve { dialect, arguments }) => {
             serve(dialect, &arguments, &mut process, clock)
         }
@@ -127,9 +127,11 @@ pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
             Wire::new(&process.output).send(&cli::completions(shell));
             Ok(0)
         }
-        Ok(Command::Person(verb)) => with_world(&mut process, clock, |world, _, wire, program| {
-            person::perform(&verb, world, wire, program)
-        }),
+        Ok(Command::Person(verb)) => {
+            with_world(&mut process, clock, |world, _, output, program| {
+                person::perform(&verb, world, &Wire::new(output), program().as_deref())
+            })
+        }
         Ok(Command::Show(text)) => {
             Wire::new(&process.output).send(text.as_bytes());
             Ok(0)
@@ -151,17 +153,17 @@ fn serve(
 ) -> error::Result<u8> {
     // As they came: a dialect sees them as text.
     let given = process.arguments[process.arguments.len() - arguments.len()..].to_vec();
-    let output = process.output.try_clone();
-    with_world(process, clock, |world, input, wire, own| {
+    with_world(process, clock, |world, input, output, own| {
         let ask = |request: &model::Request| broker::answer(request, world);
         let environment = world.environment;
         let elsewhere = |name: &str| {
-            let Some(next) = program::next(name, own, environment) else { return Ok(None) };
+            let Some(next) = program::next(name, own().as_deref(), environment) else {
+                return Ok(None);
+            };
             let failed = |error| {
                 let what = format!("{} cannot be started", next.display());
                 error::Error::new(Kind::Failed, what).because(error)
             };
-            let output = output.as_ref().map_err(|error| failed(error.kind().into()))?;
             let hidden = |name: &str| world.profiles.is_secret_variable(name);
             let status = program::hand_over(&next, &given, output, environment, hidden);
             status.map(Some).map_err(failed)
@@ -174,7 +176,7 @@ fn serve(
             arguments,
             environment,
             input,
-            wire,
+            wire: &Wire::new(output),
             ask: &ask,
             bound: &bound,
             elsewhere: &elsewhere,
@@ -189,18 +191,12 @@ fn serve(
 fn with_world(
     process: &mut Process,
     clock: &dyn Clock,
-    work: impl FnOnce(
-        &World<'_>,
-        &mut dyn Read,
-        &Wire<'_>,
-        Option<&std::path::Path>,
-    ) -> error::Result<u8>,
+    work: impl FnOnce(&World<'_>, &mut dyn Read, &File, fn() -> Option<PathBuf>) -> error::Result<u8>,
 ) -> error::Result<u8> {
     let environment = &process.environment;
     let profiles = Profiles::load(environment)?;
     let hidden = |name: &str| profiles.is_secret_variable(name);
-    let reader = process.output.try_clone().ok().map(Into::into);
-    let ui = Ui::new(environment, &hidden, process.stderr_is_terminal, reader);
+    let ui = Ui::new(environment, &hidden, process.stderr_is_terminal, &process.output);
     let tell = |text: &str| ui.warn(text);
     let world = World {
         vault: Vault::new(profiles.store.clone(), environment, clock, &tell, &hidden),
@@ -210,8 +206,7 @@ fn with_world(
         clock,
         environment,
     };
-    let wire = Wire::new(&process.output);
-    work(&world, &mut process.input, &wire, process.program.as_deref())
+    work(&world, &mut process.input, &process.output, process.program)
 }
 
 /// What a stranger's bytes reach first, each as one function. tests/fuzz feeds them, and the tests

@@ -6,6 +6,9 @@ mod remembered;
 mod service;
 mod site;
 
+use std::cell::OnceCell;
+use std::path::PathBuf;
+
 use url::Url;
 
 use crate::environment::Environment;
@@ -20,7 +23,11 @@ pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
 pub struct Profiles {
     pub store: StoreChoice,
     pub flow: Option<Flow>,
-    profiles: Vec<Profile>,
+    configured: Vec<Profile>,
+    /// Where sign-ins to hosts that nobody configured are remembered, and what is there once
+    /// somebody needed to know.
+    providers: Option<PathBuf>,
+    remembered: OnceCell<Vec<Profile>>,
 }
 
 /// How a person signs in.
@@ -159,20 +166,28 @@ pub struct AccountSource {
 }
 
 impl Profiles {
-    /// Reads the user's configuration, and what sign-ins remembered for other origins.
+    /// Reads the user's configuration. What sign-ins remembered for other origins is read when a
+    /// request is for none of its own.
     ///
     /// # Errors
     /// `Configuration` when it is unsafe, is not TOML or says what nobody understands.
     pub fn load(environment: &Environment) -> Result<Self> {
-        let mut profiles = config::load(environment)?;
-        for found in remembered::load(environment) {
-            let named = profiles.named(&found.name).is_some();
-            let resource = Resource::parse(&found.name)?;
-            if !named && profiles.find(&resource).is_none() {
-                profiles.profiles.push(found);
-            }
-        }
-        Ok(profiles)
+        let providers = remembered::directory(environment).ok();
+        Ok(Self { providers, ..config::load(environment)? })
+    }
+
+    /// What sign-ins remembered for origins that nobody configured since.
+    fn remembered(&self) -> &[Profile] {
+        self.remembered.get_or_init(|| {
+            let found = self.providers.as_deref().map(remembered::load).unwrap_or_default();
+            let free = |profile: &Profile| {
+                let named = self.configured.iter().any(|other| other.name == profile.name);
+                let resource = Resource::parse(&profile.name);
+                let bound = resource.map(|resource| Self::find_in(&self.configured, &resource));
+                !named && bound.is_ok_and(|bound| bound.is_none())
+            };
+            found.into_iter().filter(free).collect()
+        })
     }
 
     /// The provider that the caller names for its resource, if the user has configured none.
@@ -193,20 +208,29 @@ impl Profiles {
     /// A resource that leads on to other hosts must be named by a profile in full.
     #[must_use]
     pub fn find(&self, resource: &Resource) -> Option<Service<'_>> {
+        Self::find_in(&self.configured, resource)
+            .or_else(|| Self::find_in(self.remembered(), resource))
+    }
+
+    fn find_in<'a>(profiles: &'a [Profile], resource: &Resource) -> Option<Service<'a>> {
         let origin = resource.web_origin();
-        let service = self.bound_to(&origin, resource).or_else(|| {
+        let service = Self::bound_to(profiles, &origin, resource).or_else(|| {
             // Some dialects name no scheme. On this machine either stays on this machine.
             let other = if origin.starts_with("https:") { "http" } else { "https" };
             let origin = format!("{other}://{}", resource.host);
             let here = Url::parse(&origin).is_ok_and(|url| is_loopback(&url));
-            here.then(|| self.bound_to(&origin, resource)).flatten()
+            here.then(|| Self::bound_to(profiles, &origin, resource)).flatten()
         });
         let path = resource.path.as_deref().unwrap_or_default();
         service.filter(|service| !resource.leads_on() || service.prefix.path == path)
     }
 
-    fn bound_to(&self, origin: &str, resource: &Resource) -> Option<Service<'_>> {
-        let all = self.profiles.iter().flat_map(|profile| {
+    fn bound_to<'a>(
+        profiles: &'a [Profile],
+        origin: &str,
+        resource: &Resource,
+    ) -> Option<Service<'a>> {
+        let all = profiles.iter().flat_map(|profile| {
             profile.origins.iter().map(move |prefix| Service { profile, prefix })
         });
         let mut bound: Vec<_> = all.filter(|service| service.prefix.origin == origin).collect();
@@ -221,7 +245,7 @@ impl Profiles {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Profile> {
-        self.profiles.iter()
+        self.configured.iter().chain(self.remembered())
     }
 
     /// The flow that the person prefers, where the profile leaves a choice.
@@ -235,7 +259,8 @@ impl Profiles {
 
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Profile> {
-        self.profiles.iter().find(|profile| profile.name == name)
+        let named = |profile: &&Profile| profile.name == name;
+        self.configured.iter().find(named).or_else(|| self.remembered().iter().find(named))
     }
 
     /// Whether an environment variable carries a token of ours: no child gets to see it.
@@ -243,7 +268,10 @@ impl Profiles {
     pub fn is_secret_variable(&self, name: &str) -> bool {
         let ours =
             name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("VALETKEY_TOKEN_"));
-        ours || self.profiles.iter().any(|profile| profile.token_env.iter().any(|own| own == name))
+        ours || self
+            .configured
+            .iter()
+            .any(|profile| profile.token_env.iter().any(|own| own == name))
     }
 }
 

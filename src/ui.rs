@@ -28,25 +28,19 @@ pub struct Ui<'a> {
     environment: &'a Environment,
     /// Names of variables that no child may see.
     hidden: &'a dyn Fn(&str) -> bool,
-    stderr_is_terminal: bool,
+    stderr_is_terminal: fn() -> bool,
     /// Our standard output, only to see whether somebody still reads it.
-    caller: Option<Reader>,
+    caller: &'a File,
     terminal: OnceCell<Option<File>>,
     logging: bool,
 }
-
-/// Who reads our answer.
-#[cfg(unix)]
-type Reader = std::os::fd::OwnedFd;
-#[cfg(not(unix))]
-type Reader = File;
 
 impl<'a> Ui<'a> {
     pub fn new(
         environment: &'a Environment,
         hidden: &'a dyn Fn(&str) -> bool,
-        stderr_is_terminal: bool,
-        caller: Option<Reader>,
+        stderr_is_terminal: fn() -> bool,
+        caller: &'a File,
     ) -> Self {
         let logging = environment.get("VALETKEY_LOG").is_some_and(|level| level != "off");
         let terminal = OnceCell::new();
@@ -98,8 +92,7 @@ impl<'a> Ui<'a> {
     #[must_use]
     pub fn caller_is_gone(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let Some(caller) = &self.caller else { return false };
-        let mut watched = [PollFd::new(caller, PollFlags::OUT)];
+        let mut watched = [PollFd::new(self.caller, PollFlags::OUT)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let polled = poll(&mut watched, Some(&at_once));
         // A pipe without a reader is in error; a socket, and a pipe of a BSD, is hung up.
@@ -115,7 +108,7 @@ impl<'a> Ui<'a> {
     /// Says something to the person.
     pub fn say(&self, text: &str) {
         let text = sanitize(text);
-        match self.terminal().filter(|_| !self.stderr_is_terminal) {
+        match self.terminal().filter(|_| !(self.stderr_is_terminal)()) {
             Some(mut terminal) => {
                 // A terminal that went away has nobody before it.
                 let _ = writeln!(terminal, "{text}");
@@ -138,7 +131,7 @@ impl<'a> Ui<'a> {
     /// Whether a person sees what `say` says on a screen of their own.
     #[must_use]
     pub fn has_terminal(&self) -> bool {
-        self.stderr_is_terminal || self.terminal().is_some()
+        (self.stderr_is_terminal)() || self.terminal().is_some()
     }
 
     /// Lines that the person types or pastes, as they come.
@@ -353,6 +346,7 @@ mod tests {
     #[test]
     #[cfg(all(unix, not(target_os = "macos")))]
     fn a_browser_opens_only_where_the_person_and_our_listener_are_one_machine() {
+        let nowhere = File::open("/dev/null").unwrap();
         for (variables, expected) in [
             ("", false),
             ("DISPLAY", true),
@@ -372,7 +366,7 @@ mod tests {
         ] {
             let environment: Environment =
                 variables.split_whitespace().map(|name| (name.into(), "x".into())).collect();
-            let ui = Ui::new(&environment, &|_| false, true, None);
+            let ui = Ui::new(&environment, &|_| false, || true, &nowhere);
             assert_eq!(ui.can_open_browser(), expected, "{variables}");
         }
     }

@@ -23,6 +23,7 @@ use crate::model::{Resource, Scheme, Secret, StoreChoice, TokenKind};
 const REFRESH_MARGIN: u64 = 60;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Written {
     store: Option<String>,
     flow: Option<Flow>,
@@ -31,6 +32,7 @@ struct Written {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Entry {
     pub(super) origins: Vec<OriginEntry>,
     pub(super) issuer: Option<Url>,
@@ -71,7 +73,7 @@ pub(super) struct Entry {
 
 /// An origin alone, or with how its host takes a token where it differs from the profile's habit.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub(super) enum OriginEntry {
     Plain(String),
     Own {
@@ -92,6 +94,7 @@ pub(super) enum ExchangeKind {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RedirectEntry {
     pub(super) host: Option<String>,
     pub(super) ports: Option<Vec<u16>>,
@@ -99,6 +102,7 @@ pub(super) struct RedirectEntry {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct AccountEntry {
     url: Url,
     id: String,
@@ -150,14 +154,7 @@ fn trust(_: &File, _: &Path) -> Result<()> {
 }
 
 pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
-        wrong(format!("line {line}: {}", error.message()))
-    })?;
-    keys::check(&table)?;
-    let file: Written = table
-        .try_into()
-        .map_err(|error: toml::de::Error| wrong(error.message().trim().replace('\n', ", ")))?;
+    let file: Written = toml::from_str(text).map_err(|error| explain(text, &error))?;
     let store = match environment.get("VALETKEY_STORE").map(str::to_owned).or(file.store) {
         None => StoreChoice::Auto,
         Some(name) => read_store(&name)?,
@@ -168,7 +165,26 @@ pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
         .map(|(name, entry)| read_profile(name, entry, environment))
         .collect::<Result<Vec<_>>>()?;
     no_origin_twice(&profiles)?;
-    Ok(Profiles { store, flow: read_flow(environment)?.or(file.flow), profiles })
+    Ok(Profiles {
+        store,
+        flow: read_flow(environment)?.or(file.flow),
+        configured: profiles,
+        ..Profiles::default()
+    })
+}
+
+/// What is wrong with a file that serde has refused, in words that help.
+fn explain(text: &str, refused: &toml::de::Error) -> Error {
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => {
+            let error: toml::de::Error = error;
+            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            return wrong(format!("line {line}: {}", error.message()));
+        }
+    };
+    let unknown = keys::check(&table).err();
+    unknown.unwrap_or_else(|| wrong(refused.message().trim().replace('\n', ", ")))
 }
 
 fn read_store(name: &str) -> Result<StoreChoice> {
@@ -362,7 +378,7 @@ fn read_redirect(entry: RedirectEntry, site: Option<&Site>) -> Result<Redirect> 
 }
 
 fn no_origin_twice(profiles: &[Profile]) -> Result<()> {
-    let mut seen = std::collections::HashMap::new();
+    let mut seen = std::collections::BTreeMap::new();
     for profile in profiles {
         for prefix in &profile.origins {
             if let Some(other) = seen.insert((&prefix.origin, &prefix.path), &profile.name) {

@@ -3,7 +3,7 @@
 //! file for each, so that later requests find the session and its token endpoint again. Only a
 //! sign-in writes here. The user's own configuration always comes first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -109,8 +109,7 @@ pub(super) fn offered(resource: &Resource, issuer: &Issuer) -> Result<Profile> {
 
 /// Every provider that a sign-in remembered. What cannot be read is forgotten: the next sign-in
 /// finds it out again.
-pub(super) fn load(environment: &Environment) -> Vec<Profile> {
-    let Ok(directory) = directory(environment) else { return Vec::new() };
+pub(super) fn load(directory: &Path) -> Vec<Profile> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let mut paths: Vec<PathBuf> =
         entries.take(MOST).filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -158,6 +157,6 @@ impl Profile {
     }
 }
 
-fn directory(environment: &Environment) -> Result<PathBuf> {
+pub(super) fn directory(environment: &Environment) -> Result<PathBuf> {
     Ok(environment.state_directory()?.join("providers"))
 }

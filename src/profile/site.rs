@@ -13,16 +13,17 @@ pub enum Site {
 
 /// The site redirects the browser to our listener, with the token in the query.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
 pub struct Handoff {
     /// Where a person signs in; `port` and `state` are added to its query.
     pub url: Url,
-    #[serde(flatten)]
+    #[serde(default)]
     pub names: HandoffNames,
 }
 
 /// Parameters of the redirect.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct HandoffNames {
     pub token: String,
     pub email: String,
@@ -31,18 +32,19 @@ pub struct HandoffNames {
 
 /// The browser leaves the tokens at the site, and we ask for them with the PKCE verifier.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
 pub struct Relay {
     /// Where a person signs in.
     pub url: Url,
     /// What is asked for the tokens.
     pub poll_endpoint: Url,
-    #[serde(flatten)]
+    #[serde(default)]
     pub names: RelayNames,
 }
 
 /// What the site calls things.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct RelayNames {
     /// Parameters of the address, and fields of the question.
     pub state: String,

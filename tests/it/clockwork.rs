@@ -83,12 +83,12 @@ impl Inside {
             valetkey::Process {
                 arguments: arguments.map(Into::into).collect(),
                 environment,
-                program: None,
+                program: || None,
                 input: Box::new(Cursor::new(input.to_owned())),
-                input_is_terminal: false,
+                input_is_terminal: || false,
                 output,
                 // Keeps it off the terminal of whoever runs the tests.
-                stderr_is_terminal: true,
+                stderr_is_terminal: || true,
             },
             &*self.clock,
         );

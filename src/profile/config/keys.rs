@@ -38,10 +38,10 @@ const PROFILE_KEYS: &[&str] = &[
 const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
 const FLOW_KEYS: &[&str] = &["name", "words"];
-const HANDOFF_KEYS: &[&str] = &["url", "token", "email", "name"];
-const RELAY_KEYS: &[&str] = &[
-    "url",
-    "poll_endpoint",
+const HANDOFF_KEYS: &[&str] = &["url", "names"];
+const HANDOFF_NAMES: &[&str] = &["token", "email", "name"];
+const RELAY_KEYS: &[&str] = &["url", "poll_endpoint", "names"];
+const RELAY_NAMES: &[&str] = &[
     "state",
     "challenge",
     "verifier",
@@ -84,9 +84,12 @@ pub(super) fn check(file: &toml::Table) -> Result<()> {
             ("account", ACCOUNT_KEYS),
             ("flow_env", FLOW_KEYS),
             ("handoff", HANDOFF_KEYS),
+            ("handoff.names", HANDOFF_NAMES),
             ("relay", RELAY_KEYS),
+            ("relay.names", RELAY_NAMES),
         ] {
-            if let Some(table) = profile.get(key).and_then(toml::Value::as_table) {
+            let table = key.split('.').try_fold(profile, |table, key| table.get(key)?.as_table());
+            if let Some(table) = table {
                 check(table, known, &format!("[profile.{name}] {key}."))?;
             }
         }

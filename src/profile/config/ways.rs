@@ -11,6 +11,7 @@ use crate::environment::Environment;
 
 /// A variable of the environment whose value is a flow, or a word for one.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct FlowVariable {
     name: String,
     #[serde(default)]
