@@ -28,7 +28,8 @@ pub fn get(scene: &Scene, clock: &dyn Clock) -> Option<Error> {
     let environment = environment(scene);
     let profiles = Profiles::load(&environment).expect("the scene's profile");
     let hidden = |_: &str| false;
-    let ui = Ui::new(&environment, &hidden, false, None);
+    let nowhere = std::fs::File::open("/dev/null").expect("it is always there");
+    let ui = Ui::new(&environment, &hidden, || false, &nowhere);
     let world = World {
         vault: Vault::new(StoreChoice::File, &environment, clock, &|_| (), &hidden),
         oauth: Oauth::new(&ui, clock, &environment),
