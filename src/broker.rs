@@ -145,6 +145,7 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         }
     };
     if profile.refresh == Refresh::Always && seen.is_some() {
+        world.ui.log(|| format!("{} renews at each call", profile.name));
         // Who comes behind us meanwhile takes what we get.
         world.oauth.spread();
     }

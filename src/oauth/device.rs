@@ -16,7 +16,7 @@ use crate::profile::{is_loopback, is_safe};
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// Section 3.2: without an interval, five seconds.
-pub(super) const INTERVAL: i64 = 5;
+const INTERVAL: i64 = 5;
 
 /// Longest address that is shown, in bytes.
 const ADDRESS: usize = 2_000;

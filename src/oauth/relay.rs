@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::answer::parse_answer;
 use super::code::{challenge, random};
-use super::device::{INTERVAL, poll};
+use super::device::poll;
 use super::http::Answer;
 use super::{Attempt, Failure, TIMEOUT};
 use crate::model::{Secret, TokenSet};
@@ -29,8 +29,7 @@ pub(super) fn sign_in(attempt: &Attempt<'_>, relay: &Relay) -> Result<TokenSet, 
     oauth.ui.say(&format!("if the page shows a code, it must be {code}"));
     oauth.ui.say("give this address to nobody: whoever signs in there signs in here");
     let form = [(names.state.as_str(), state.as_str()), (&names.verifier, verifier.expose())];
-    let interval = INTERVAL.unsigned_abs();
-    poll(attempt, interval, options.timeout.unwrap_or(TIMEOUT), || {
+    poll(attempt, relay.interval.clamp(1, 60), options.timeout.unwrap_or(TIMEOUT), || {
         let mut answer = oauth.http.post(&relay.poll_endpoint, &form)?;
         answer.sent.extend([&state, verifier.expose()].map(Secret::new));
         Ok(in_our_words(answer, names))

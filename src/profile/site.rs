@@ -38,8 +38,16 @@ pub struct Relay {
     pub url: Url,
     /// What is asked for the tokens.
     pub poll_endpoint: Url,
+    /// Seconds between two questions.
+    #[serde(default = "interval")]
+    pub interval: u64,
     #[serde(default)]
     pub names: RelayNames,
+}
+
+/// Where the site says nothing, that of RFC 8628 section 3.2.
+fn interval() -> u64 {
+    5
 }
 
 /// What the site calls things.

@@ -11,6 +11,7 @@
 //! | [`registry`] | a container registry that asks for a user name and a token |
 //! | [`crate_host`] | a private crate registry with a sparse index |
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
+//! | [`systems`] | sites that people sign in to today, as their documents describe them |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
 //! | [`client`] | HTTP/1.1 by hand, down to arbitrary bytes |
@@ -35,6 +36,7 @@ pub mod listener;
 pub mod registry;
 pub mod sandbox;
 pub mod server;
+pub mod systems;
 pub mod tls;
 pub mod watched;
 pub mod wire;

@@ -40,7 +40,7 @@ const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
 const FLOW_KEYS: &[&str] = &["name", "words"];
 const HANDOFF_KEYS: &[&str] = &["url", "names"];
 const HANDOFF_NAMES: &[&str] = &["token", "email", "name"];
-const RELAY_KEYS: &[&str] = &["url", "poll_endpoint", "names"];
+const RELAY_KEYS: &[&str] = &["url", "poll_endpoint", "interval", "names"];
 const RELAY_NAMES: &[&str] = &[
     "state",
     "challenge",
