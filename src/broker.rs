@@ -50,8 +50,30 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let offered = world.profiles.offered(resource)?;
     let offered = offered.as_ref().and_then(Profile::service);
     let Some(service) = offered.or_else(|| world.profiles.find(resource)) else {
-        return handed::unknown_host(request, world);
+        return match handed::unknown_host(request, world)? {
+            Outcome::NotMine => discovered(request, world),
+            outcome => Ok(outcome),
+        };
     };
+    serve(request, service, world)
+}
+
+/// A host without a profile is asked who issues its tokens only where the person named it as one
+/// that may say so, and is here to sign in. Never because the host says it.
+fn discovered(request: &Request, world: &World<'_>) -> Result<Outcome> {
+    let resource = &request.resource;
+    let may = request.verb == Verb::Get && world.profiles.may_discover(resource);
+    if !may || !world.ui.person(request.caller) {
+        return Ok(Outcome::NotMine);
+    }
+    let profile = world.oauth.discover(resource).map_err(|failure| failure.error(resource))?;
+    let service = profile.as_ref().and_then(Profile::service);
+    service.map_or(Ok(Outcome::NotMine), |service| serve(request, service, world))
+}
+
+/// Answers with what a provider issues.
+fn serve(request: &Request, service: Service<'_>, world: &World<'_>) -> Result<Outcome> {
+    let resource = &request.resource;
     let profile = service.profile;
     world.ui.log(|| format!("{resource} belongs to profile {}", profile.name));
     if let Some(credential) = service.environment_token(resource, world.environment) {
@@ -202,6 +224,7 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         flow: world.profiles.habit(profile),
         account: want.account.map(str::to_owned),
         known: seen.map(|session| session.key.account.clone()),
+        client_metadata: world.profiles.client_metadata.clone(),
         ..Options::default()
     };
     let session = session::sign_in(profile, &options, &pen, setbacks, world)?;

@@ -214,7 +214,8 @@ fn with_world(
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use crate::dialect::git::fuzz as git_request;
-    pub use crate::oauth::fuzzing::{handoff, metadata, redirect, relay, token_answer};
+    pub use crate::oauth::fuzzing::{challenge, handoff, metadata, redirect, registration, relay};
+    pub use crate::oauth::fuzzing::{resource_metadata, token_answer};
     pub use crate::profile::fuzz as configuration;
     pub use crate::vault::fuzz as record;
 }
@@ -229,6 +230,7 @@ mod tests {
     fn the_seeds_of_the_fuzz_targets_hold() {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         let targets: &[Target] = &[
+            ("challenge", fuzzing::challenge),
             ("configuration", fuzzing::configuration),
             ("git_request", fuzzing::git_request),
             ("handoff", fuzzing::handoff),
@@ -236,6 +238,8 @@ mod tests {
             ("record", fuzzing::record),
             ("redirect", fuzzing::redirect),
             ("relay", fuzzing::relay),
+            ("registration", fuzzing::registration),
+            ("resource_metadata", fuzzing::resource_metadata),
             ("token_answer", fuzzing::token_answer),
         ];
         for (name, target) in targets {

@@ -1,14 +1,18 @@
 //! Signing in, renewing and revoking at an authorization server. This room speaks RFC 6749 and
 //! its family to servers and in plain words to the person, and never knows where tokens live.
 
+mod address;
 mod answer;
+mod challenge;
 mod code;
 mod device;
+mod discovery;
 mod exchange;
 mod http;
 mod identity;
 mod metadata;
 mod qr;
+mod registration;
 mod relay;
 mod service;
 
@@ -22,9 +26,11 @@ use crate::error::{Error, Kind};
 use crate::model::{Holder, Secret, TokenSet};
 use crate::profile::{AccountSource, Flow, Profile, Site};
 use crate::ui::Ui;
+use address::Reach;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
 use metadata::Server;
+use registration::Client;
 
 /// How long a person may take unless somebody says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
@@ -44,6 +50,19 @@ pub enum Failure {
     Other(Error),
 }
 
+impl Failure {
+    /// In words, for who can do nothing else about it.
+    #[must_use]
+    pub fn error(self, whose: impl std::fmt::Display) -> Error {
+        match self {
+            Self::Transient(error) | Self::Other(error) => error,
+            Self::GrantDead | Self::Denied | Self::Expired => {
+                Error::new(Kind::Rejected, format!("{whose} could not be asked"))
+            }
+        }
+    }
+}
+
 /// How this sign-in differs from the profile's habit.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -58,6 +77,8 @@ pub struct Options {
     pub account: Option<String>,
     /// Who was signed in until now.
     pub known: Option<String>,
+    /// The document about this client, for servers that take its URL as a client id.
+    pub client_metadata: Option<Url>,
 }
 
 impl Default for Options {
@@ -70,6 +91,7 @@ impl Default for Options {
             timeout: None,
             account: None,
             known: None,
+            client_metadata: None,
         }
     }
 }
@@ -78,6 +100,8 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct SignedIn {
     pub tokens: TokenSet,
+    /// The client that the tokens were issued to.
+    pub client_id: String,
     /// Who signed in, if the provider tells.
     pub account: Option<String>,
     pub holder: Holder,
@@ -95,11 +119,23 @@ pub struct Oauth<'a> {
     pub clock: &'a dyn Clock,
     environment: &'a Environment,
     http: Http<'a>,
+    /// For what hosts say that nobody configured.
+    guarded: Http<'a>,
 }
 
 impl<'a> Oauth<'a> {
     pub fn new(ui: &'a Ui<'a>, clock: &'a dyn Clock, environment: &'a Environment) -> Self {
-        Self { ui, clock, environment, http: Http::new(environment) }
+        let guarded = Http::within(Reach::Outside, environment);
+        Self { ui, clock, environment, http: Http::new(environment), guarded }
+    }
+
+    /// The way to a profile's servers.
+    fn http(&self, profile: &Profile) -> &Http<'a> {
+        self.http_within(profile.inside)
+    }
+
+    fn http_within(&self, inside: bool) -> &Http<'a> {
+        if inside { &self.http } else { &self.guarded }
     }
 
     /// Asks the person, by the flow that fits where they sit.
@@ -107,27 +143,68 @@ impl<'a> Oauth<'a> {
     /// # Errors
     /// Every `Failure` but `GrantDead`.
     pub fn sign_in(&self, profile: &Profile, options: &Options) -> Result<SignedIn, Failure> {
-        if profile.site.is_none() {
-            profile.require_client_id().map_err(Failure::Other)?;
+        if profile.authority().is_empty()
+            && let Some(error) = profile.unconfigured()
+        {
+            return Err(Failure::Other(error));
         }
         // Whoever signs in may do so because what was known of the server is no longer true.
         let server = self.server(profile, metadata::ASK_ANEW)?;
         let flow = self.choose(profile, options, &server)?;
         self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
-        let sign_in = Attempt { oauth: self, profile, options, server: &server };
-        let tokens = match (flow, &profile.site) {
-            (_, Some(Site::Handoff(handoff))) => {
-                return code::handoff::sign_in(&sign_in, handoff, flow);
-            }
-            (_, Some(Site::Relay(relay))) => relay::sign_in(&sign_in, relay)?,
-            (Flow::Device, None) => device::sign_in(&sign_in)?,
-            (_, None) => code::sign_in(&sign_in, flow)?,
+        let mut client = match &profile.site {
+            None => self.client(profile, options, &server)?,
+            // Such a site knows no clients.
+            Some(_) => Client {
+                id: profile.client_id.clone(),
+                redirect: profile.redirect.clone(),
+                kept: false,
+            },
         };
+        if let Some(Site::Handoff(handoff)) = &profile.site {
+            let attempt = Attempt { oauth: self, profile, options, server: &server };
+            return code::handoff::sign_in(&attempt, handoff, flow);
+        }
+        let mut outcome = self.attempt(profile, options, &server, flow, &client);
+        // Servers forget registrations. They say so to us, or to the person in the browser, who
+        // then never comes back.
+        let forgotten = match &outcome {
+            Err(Failure::Other(error)) => error.kind == Kind::Configuration,
+            Err(Failure::Expired) => true,
+            _ => false,
+        };
+        if client.kept && forgotten && self.forget_client(profile, &client.id) {
+            self.ui.log(|| format!("{} may have forgotten this client", profile.home()));
+            if matches!(outcome, Err(Failure::Other(_))) {
+                client = self.client(profile, options, &server)?;
+                outcome = self.attempt(profile, options, &server, flow, &client);
+            }
+        }
+        let tokens = outcome?;
         // That it cannot be learned who it is is no reason to throw a good session away.
         let token = tokens.access.as_ref().or(tokens.identity.as_ref().map(|own| &own.token));
         let whose = token.map(|token| self.whose(profile, server.userinfo.as_ref(), token));
         let Whose { account, holder } = whose.and_then(Result::ok).flatten().unwrap_or_default();
-        Ok(SignedIn { tokens, account, holder })
+        Ok(SignedIn { tokens, client_id: client.id, account, holder })
+    }
+
+    fn attempt(
+        &self,
+        profile: &Profile,
+        options: &Options,
+        server: &Server,
+        flow: Flow,
+        client: &Client,
+    ) -> Result<TokenSet, Failure> {
+        let Client { id: client_id, redirect, .. } = client;
+        let (client_id, redirect) = (client_id.clone(), redirect.clone());
+        let profile = Profile { client_id, redirect, ..profile.clone() };
+        let attempt = Attempt { oauth: self, profile: &profile, options, server };
+        match (flow, &profile.site) {
+            (Flow::Relay, Some(Site::Relay(relay))) => relay::sign_in(&attempt, relay),
+            (Flow::Device, _) => device::sign_in(&attempt),
+            _ => code::sign_in(&attempt, flow),
+        }
     }
 
     /// Trades a refresh token for new tokens (RFC 6749 section 6).
@@ -151,8 +228,16 @@ impl<'a> Oauth<'a> {
         ];
         form.extend(self.common(profile));
         self.ui.log(|| format!("refresh at {endpoint}"));
-        let answer = self.http.post(&endpoint, &form)?;
-        self.issued(profile, client_id, None, &answer)
+        let answer = self.http(profile).post(&endpoint, &form)?;
+        self.issued(profile, client_id, None, &answer).map_err(|failure| match failure {
+            // A registration ends with all that was issued to it.
+            Failure::Other(error)
+                if error.kind == Kind::Configuration && self.forget_client(profile, client_id) =>
+            {
+                Failure::GrantDead
+            }
+            failure => failure,
+        })
     }
 
     /// What an answer issues: an access token, or the ID token that a host of the profile wants.
@@ -197,7 +282,7 @@ impl<'a> Oauth<'a> {
                 ("client_id", client_id),
             ];
             form.extend(client_secret(profile));
-            let answer = self.http.post(&endpoint, &form)?;
+            let answer = self.http(profile).post(&endpoint, &form)?;
             self.ui.log(|| format!("revoke {kind} at {endpoint}: {}", answer.status));
             match answer.status {
                 200..300 => Ok(()),
@@ -215,7 +300,7 @@ impl<'a> Oauth<'a> {
 
     /// `age`: how many seconds old the server's description may be.
     fn server(&self, profile: &Profile, age: u64) -> Result<Server, Failure> {
-        metadata::find(profile, age, &self.http, self.environment, self.clock, self.ui)
+        metadata::find(profile, age, self.http(profile), self.environment, self.clock, self.ui)
     }
 
     /// The parameters that every token request of a profile carries.
@@ -299,7 +384,7 @@ impl<'a> Oauth<'a> {
             }
             _ => return Ok(None),
         };
-        let answer = self.http.get(url, Some(token))?;
+        let answer = self.http(profile).get(url, Some(token))?;
         self.ui.log(|| format!("whose token, asked at {url}: {}", answer.status));
         if answer.status >= 500 || answer.status == 429 {
             return Err(answer.transient());
@@ -334,7 +419,7 @@ impl Attempt<'_> {
         let mut form = form.to_vec();
         form.push(("client_id", &self.profile.client_id));
         form.extend(self.oauth.common(self.profile));
-        self.oauth.http.post(&self.server.token()?, &form)
+        self.oauth.http(self.profile).post(&self.server.token()?, &form)
     }
 
     /// Reads the answer that a sign-in ends with.
@@ -386,9 +471,12 @@ fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
 /// message goes out that could act on a terminal.
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
+    pub use super::challenge::fuzz as challenge;
     pub use super::code::fuzz as redirect;
     pub use super::code::handoff::fuzz as handoff;
+    pub use super::discovery::fuzz as resource_metadata;
     pub use super::metadata::fuzz as metadata;
+    pub use super::registration::fuzz as registration;
     pub use super::relay::fuzz as relay;
     use super::{Answer, Failure, identity, read_token};
     use base64::Engine;

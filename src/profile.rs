@@ -23,6 +23,11 @@ pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
 pub struct Profiles {
     pub store: StoreChoice,
     pub flow: Option<Flow>,
+    /// Where a document about this client is published, for servers that take its URL as a client
+    /// id.
+    pub client_metadata: Option<Url>,
+    /// Origins that may say themselves who issues their tokens when a tool asks for one.
+    discover: Vec<String>,
     configured: Vec<Profile>,
     /// Where sign-ins to hosts that nobody configured are remembered, and what is there once
     /// somebody needed to know.
@@ -113,6 +118,13 @@ pub struct Profile {
     pub unset: Vec<String>,
     /// The variable and its value that say that this host takes anybody.
     pub open: Option<String>,
+    /// Authorization requests are pushed (RFC 9126), also where the server does not insist.
+    pub pushed: bool,
+    /// The device flow is bound to this process by PKCE, also where the server does not insist.
+    pub device_challenge: bool,
+    /// Its servers may be on a private network: the user says who they are, or the host that names
+    /// them is on one itself.
+    pub inside: bool,
 }
 
 /// An origin and a path below it, compared exactly and by whole segments, and how its host takes
@@ -244,6 +256,12 @@ impl Profiles {
         .copied()
     }
 
+    /// Whether the person named this host as one that may say who issues its tokens.
+    #[must_use]
+    pub fn may_discover(&self, resource: &Resource) -> bool {
+        !resource.leads_on() && self.discover.contains(&resource.web_origin())
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Profile> {
         self.configured.iter().chain(self.remembered())
     }
@@ -339,26 +357,30 @@ impl Profile {
         self.origins.first().map_or_else(String::new, |prefix| prefix.origin.clone())
     }
 
-    /// # Errors
-    /// `Configuration` when the profile names no client, or waits for the environment to name its
-    /// issuer.
-    pub fn require_client_id(&self) -> Result<&str> {
-        if !self.unset.is_empty() && (self.client_id.is_empty() || self.authority().is_empty()) {
-            let what = format!("the sign-in of profile {} is not configured", self.name);
-            return Err(Error::new(Kind::Configuration, what)
-                .hint(format!("set {} in the environment", self.unset.join(" and "))));
+    /// What is wrong where the profile waits for the environment to say who signs people in.
+    #[must_use]
+    pub fn unconfigured(&self) -> Option<Error> {
+        let what = format!("the sign-in of profile {} is not configured", self.name);
+        let hint = format!("set {} in the environment", self.unset.join(" and "));
+        let missing = !self.unset.is_empty();
+        missing.then(|| Error::new(Kind::Configuration, what).hint(hint))
+    }
+
+    /// What a person can do where nobody knows this program yet.
+    #[must_use]
+    pub fn no_client(&self) -> Error {
+        if let Some(error) = self.unconfigured() {
+            return error;
         }
-        if self.client_id.is_empty() {
-            let what = format!("the profile {} has no client id", self.name);
-            let hint = format!(
-                "register a public client at {}, then set client_id in [profile.{}] of \
-                 config.toml or pass --client-id",
-                self.issuer.as_ref().map_or("the provider", Url::as_str),
-                self.name
-            );
-            return Err(Error::new(Kind::Configuration, what).hint(hint));
-        }
-        Ok(&self.client_id)
+        let home = self.home();
+        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref());
+        let issuer = issuer.map_or(home.as_str(), Url::as_str);
+        let what = format!("{issuer} knows no client of the name valetkey");
+        Error::new(Kind::Configuration, what).hint(format!(
+            "register a public client with the redirect URI http://127.0.0.1/callback there, then \
+             valetkey login --client-id ID {home}; or make a token there, then valetkey login \
+             --token-stdin {home}"
+        ))
     }
 }
 

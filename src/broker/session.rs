@@ -3,7 +3,7 @@
 
 use super::{World, login_command, own};
 use crate::error::{Error, Kind, Result};
-use crate::model::Session;
+use crate::model::{Key, Session};
 use crate::oauth::{Failure, Options};
 use crate::profile::{Persist, Profile};
 use crate::ui::Ui;
@@ -97,7 +97,7 @@ pub fn sign_in(
     })?;
     let account = account_of(&signed_in.account, options, world.ui);
     let session = Session {
-        key: profile.key(&account),
+        key: Key { client_id: signed_in.client_id, ..profile.key(&account) },
         holder: signed_in.holder,
         authority: profile.authority(),
         tokens: signed_in.tokens,

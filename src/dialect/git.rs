@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Outcome, Presented, Proof, Request, Resource, Scheme, Secret, Verb,
+    Caller, Credential, Form, Offer, Outcome, Presented, Proof, Request, Resource, Scheme, Secret,
+    Verb,
 };
 
 /// Bytes of a line with its line end; git's own limit (rule G37).
@@ -207,8 +208,11 @@ impl Asked {
         let (Some(protocol), Some(host)) = (&self.protocol, &self.host) else {
             return Err(refused("names no protocol or no host"));
         };
-        let resource =
+        let mut resource =
             Resource::new(protocol, host, self.path.as_deref(), self.username.as_deref())?;
+        if !self.challenges.is_empty() {
+            resource.offer = Some(Offer::Challenges(self.challenges.clone()));
+        }
         let refresh = self.refresh.clone().filter(|refresh| !refresh.is_empty());
         let presented = |secret: &Secret, authtype: Option<&String>| Presented {
             secret: secret.clone(),

@@ -28,6 +28,8 @@ pub enum Offer {
     /// A page on which a person finds a token to paste.
     Page(String),
     Issuer(Issuer),
+    /// The host's own words when it refused the caller: values of `WWW-Authenticate`.
+    Challenges(Vec<String>),
 }
 
 /// An authorization server, as the file that names the resource names it.

@@ -127,6 +127,12 @@ fn failure(code: &str, description: Option<&str>, answer: &Answer) -> Failure {
                 Error::new(Kind::Configuration, what).hint("check client_id in config.toml"),
             )
         }
+        // RFC 8707 section 2.
+        "invalid_target" => {
+            let what = format!("{} issues no token for this resource: {said}", answer.host);
+            let hint = "check resource in config.toml, or sign in again with --force";
+            Failure::Other(Error::new(Kind::Rejected, what).hint(hint))
+        }
         _ => {
             let what = format!("{} answered {said}", answer.host);
             Failure::Other(Error::new(Kind::Rejected, what))

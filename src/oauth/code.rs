@@ -14,8 +14,9 @@ use rand::TryRng;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::answer::said;
-use super::{Attempt, Failure, TIMEOUT};
+use super::answer::{parse_answer, read_token, refused, said};
+use super::http::Answer;
+use super::{Attempt, Failure, TIMEOUT, client_secret};
 use crate::error::{Error, Kind};
 use crate::model::{Secret, TokenSet};
 use crate::profile::Flow;
@@ -76,6 +77,31 @@ pub(super) fn sign_in(attempt: &Attempt<'_>, flow: Flow) -> Result<TokenSet, Fai
     )
 }
 
+/// What shows later that the verifier is ours (RFC 7636 section 4.2).
+pub(super) fn challenge(verifier: &Secret) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose()))
+}
+
+/// The name under which a pushed request waits for the browser (RFC 9126 section 2.2).
+fn pushed(answer: &Answer) -> Result<String, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Pushed {
+        request_uri: String,
+    }
+    let parsed: Option<Pushed> = parse_answer(answer);
+    let usable = |uri: &String| {
+        (1..=2_000).contains(&uri.len()) && uri.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    match parsed.map(|pushed| pushed.request_uri).filter(usable) {
+        Some(uri) if matches!(answer.status, 200 | 201) => Ok(uri),
+        // Whatever it is, it is worded like a token endpoint's refusal.
+        _ => Err(match read_token(answer, None, 0) {
+            Err(failure) => failure,
+            Ok(_) => Failure::Other(refused(answer)),
+        }),
+    }
+}
+
 /// 256 bits as 43 unreserved characters (RFC 7636 section 4.1).
 pub(super) fn random() -> Result<String, Failure> {
     let mut bytes = [0; 32];
@@ -84,11 +110,6 @@ pub(super) fn random() -> Result<String, Failure> {
         Failure::Other(Error::new(Kind::Failed, what).because(error.to_string()))
     })?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-/// RFC 7636 section 4.2.
-pub(super) fn challenge(verifier: &Secret) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose()))
 }
 
 /// Opens the address in a browser that is `ours` to reach, and shows it in any case. `paste`: what
@@ -147,41 +168,57 @@ fn query_of(line: &str) -> Option<&str> {
 
 impl Pending<'_> {
     fn authorization_url(&self) -> Result<Url, Failure> {
-        let Attempt { oauth, profile, options, server } = self.attempt;
+        let Attempt { oauth, profile, server, .. } = self.attempt;
         let Some(mut url) = server.authorization.clone() else {
             let what = format!("{} has no authorization endpoint", profile.home());
             return Err(Failure::Other(Error::new(Kind::Configuration, what)));
         };
-        let challenge = challenge(&self.verifier);
-        let scope = self.attempt.scope();
-        let mut query = url.query_pairs_mut();
-        query
-            .append_pair("response_type", "code")
-            .append_pair("client_id", &profile.client_id)
-            .append_pair("redirect_uri", self.redirect.as_str())
-            .append_pair("state", &self.state)
-            .append_pair("code_challenge", &challenge)
-            .append_pair("code_challenge_method", "S256");
-        if !scope.is_empty() {
-            query.append_pair("scope", &scope);
-        }
-        if scope.split(' ').any(|scope| scope == "offline_access") {
-            // OpenID Connect Core section 11: without it the scope is ignored.
-            query.append_pair("prompt", "consent");
-        }
-        for (name, value) in oauth.common(profile) {
-            if name != "client_secret" {
-                query.append_pair(name, value);
+        let request = self.request();
+        let request = match &server.pushed {
+            Some(endpoint) if server.requires_pushed || profile.pushed => {
+                let mut form: Vec<(&str, &str)> =
+                    request.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                form.extend(client_secret(profile));
+                let answer = oauth.http(profile).post(endpoint, &form)?;
+                oauth.ui.log(|| format!("push the request to {endpoint}: {}", answer.status));
+                vec![("client_id", profile.client_id.clone()), ("request_uri", pushed(&answer)?)]
             }
-        }
-        if let Some(account) = &options.account {
-            query.append_pair("login_hint", account);
-        }
-        drop(query);
+            None if server.requires_pushed || profile.pushed => {
+                let what = format!("{} has no endpoint to push a request to", profile.home());
+                return Err(Failure::Other(Error::new(Kind::Configuration, what)));
+            }
+            _ => request,
+        };
+        url.query_pairs_mut().extend_pairs(request);
         // Not every server reads a plus as a space outside a form.
         let spaced = url.query().map(|query| query.replace('+', "%20"));
         url.set_query(spaced.as_deref());
         Ok(url)
+    }
+
+    /// RFC 6749 section 4.1.1, RFC 7636 section 4.3, RFC 8707 section 2.1.
+    fn request(&self) -> Vec<(&'static str, String)> {
+        let Attempt { oauth, profile, options, .. } = self.attempt;
+        let mut request = vec![
+            ("response_type", "code".to_owned()),
+            ("client_id", profile.client_id.clone()),
+            ("redirect_uri", self.redirect.to_string()),
+            ("state", self.state.clone()),
+            ("code_challenge", challenge(&self.verifier)),
+            ("code_challenge_method", "S256".to_owned()),
+        ];
+        let scope = self.attempt.scope();
+        if scope.split(' ').any(|scope| scope == "offline_access") {
+            // OpenID Connect Core section 11: without it the scope is ignored.
+            request.push(("prompt", "consent".to_owned()));
+        }
+        if !scope.is_empty() {
+            request.push(("scope", scope));
+        }
+        let common = oauth.common(profile).into_iter().filter(|(name, _)| *name != "client_secret");
+        request.extend(common.map(|(name, value)| (name, value.to_owned())));
+        request.extend(options.account.clone().map(|account| ("login_hint", account)));
+        request
     }
 
     /// A redirect that reached the listener. `None`: it was not ours, keep waiting.

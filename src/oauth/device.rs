@@ -7,13 +7,14 @@ use serde::Deserialize;
 use url::Url;
 
 use super::answer::{TokenAnswer, parse_answer, read_token, seconds};
+use super::code::{challenge, random};
 use super::http::Answer;
 use super::{Attempt, Failure, qr};
 use crate::error::{Error, Kind};
-use crate::model::TokenSet;
+use crate::model::{Secret, TokenSet};
 use crate::profile::{is_loopback, is_safe};
 
-const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// Section 3.2: without an interval, five seconds.
 const INTERVAL: i64 = 5;
@@ -47,7 +48,21 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
     }
     form.extend(oauth.common(profile));
     attempt.caller_is_there()?;
-    let answer = oauth.http.post(endpoint, &form)?;
+    let verifier = Secret::new(random()?);
+    let challenge = challenge(&verifier);
+    let bound = [("code_challenge", challenge.as_str()), ("code_challenge_method", "S256")];
+    let mut binding = profile.device_challenge;
+    let ask = |binding: bool| {
+        let bound = bound.into_iter().filter(|_| binding);
+        let form: Vec<_> = form.iter().copied().chain(bound).collect();
+        oauth.http(profile).post(endpoint, &form)
+    };
+    let mut answer = ask(binding)?;
+    // Some servers want PKCE here too, and publish that nowhere.
+    if !binding && answer.status == 400 && answer.text().contains("code_challenge") {
+        binding = true;
+        answer = ask(binding)?;
+    }
     let Some(authorization) = parse_answer::<Authorization>(&answer) else {
         // Whatever it is, it is worded like a token endpoint's refusal.
         return match read_token(&answer, None, 0) {
@@ -67,7 +82,8 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
         oauth.ui.say("no browser could be opened here: open the address on any device");
     }
     let interval = authorization.interval.unwrap_or(INTERVAL).clamp(1, 60);
-    let form = [("grant_type", GRANT), ("device_code", authorization.device_code.as_str())];
+    let mut form = vec![("grant_type", GRANT), ("device_code", &authorization.device_code)];
+    form.extend(binding.then_some(("code_verifier", verifier.expose())));
     poll(attempt, interval.unsigned_abs(), lifetime, || attempt.token(&form))
 }
 

@@ -4,14 +4,17 @@
 
 use std::cell::OnceCell;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Certificate;
-use reqwest::blocking::{Client, RequestBuilder};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
+use serde_json::Value;
 use url::Url;
 
 use super::Failure;
+use super::address::{self, Guard, Reach};
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
 use crate::model::Secret;
@@ -26,6 +29,7 @@ const LIMIT: u64 = 1 << 20;
 /// cached `get` as a whole.
 pub(super) struct Http<'a> {
     environment: &'a Environment,
+    reach: Reach,
     outside: OnceCell<Client>,
     /// A proxy has no business between two programs of one machine.
     this_machine: OnceCell<Client>,
@@ -82,7 +86,12 @@ impl Answer {
 
 impl<'a> Http<'a> {
     pub(super) fn new(environment: &'a Environment) -> Self {
-        Self { environment, outside: OnceCell::new(), this_machine: OnceCell::new() }
+        Self::within(Reach::Anywhere, environment)
+    }
+
+    /// With a bound on where a stranger's URLs may lead (attack 24 of oauth.md).
+    pub(super) fn within(reach: Reach, environment: &'a Environment) -> Self {
+        Self { environment, reach, outside: OnceCell::new(), this_machine: OnceCell::new() }
     }
 
     /// Posts a form and reads the answer.
@@ -109,10 +118,38 @@ impl<'a> Http<'a> {
         send(url, request)
     }
 
+    /// Posts a JSON document and reads the answer.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn post_json(&self, url: &Url, document: &Value) -> Result<Answer, Failure> {
+        let body = document.to_string();
+        let request = self.client(url)?.post(url.clone()).header(CONTENT_TYPE, "application/json");
+        send(url, request.body(body))
+    }
+
+    /// Asks a resource without any credential, for the challenges of its refusal: the values of
+    /// `WWW-Authenticate`. None where it does not refuse.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn challenges(&self, url: &Url) -> Result<Vec<String>, Failure> {
+        let response = open(url, self.client(url)?.get(url.clone()))?;
+        if response.status().as_u16() != 401 {
+            return Ok(Vec::new());
+        }
+        let all = response.headers().get_all(WWW_AUTHENTICATE).iter();
+        Ok(all.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect())
+    }
+
     fn client(&self, url: &Url) -> Result<&Client, Failure> {
         if !is_safe(url) {
             let what = format!("{} is neither https nor on this machine", host(url));
             return Err(Failure::Other(Error::new(Kind::Configuration, what)));
+        }
+        if self.reach == Reach::Outside && !address::is_outside(url) {
+            let what = format!("{} is on this machine or a private network", host(url));
+            return Err(Failure::Other(Error::new(Kind::Rejected, what)));
         }
         let cell = if is_loopback(url) { &self.this_machine } else { &self.outside };
         if let Some(client) = cell.get() {
@@ -140,6 +177,10 @@ impl<'a> Http<'a> {
         if this_machine {
             builder = builder.no_proxy();
         }
+        if self.reach != Reach::Anywhere {
+            let guard = Guard::new(self.reach.clone(), self.environment);
+            builder = builder.dns_resolver(Arc::new(guard));
+        }
         // Only some systems' verifiers read the variable.
         if let Some(path) = self.environment.get("SSL_CERT_FILE") {
             builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&std::fs::read(path)?)?);
@@ -156,31 +197,35 @@ fn host(url: &Url) -> String {
     }
 }
 
-fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
-    let host = host(url);
-    let lost = |error: Box<dyn std::error::Error + Send + Sync>| {
-        let what = format!("{host} cannot be reached");
-        Failure::Transient(
-            Error::new(Kind::Temporary, what)
-                .hint("check the network, HTTPS_PROXY and SSL_CERT_FILE, then try again")
-                .because(error),
-        )
-    };
-    let response = request
+fn lost(url: &Url, error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
+    let what = format!("{} cannot be reached", host(url));
+    Failure::Transient(
+        Error::new(Kind::Temporary, what)
+            .hint("check the network, HTTPS_PROXY and SSL_CERT_FILE, then try again")
+            .because(error),
+    )
+}
+
+fn open(url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
+    request
         // GitHub answers in a form otherwise.
         .header(ACCEPT, "application/json")
         // On the request it bounds the whole exchange; on the client it would bound each read of
         // the body anew.
         .timeout(WHOLE)
         .send()
-        .map_err(|error| lost(error.without_url().into()))?;
+        .map_err(|error| lost(url, error.without_url().into()))
+}
+
+fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
+    let response = open(url, request)?;
     let status = response.status().as_u16();
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or_default().to_ascii_lowercase();
     let mut body = Vec::new();
-    response.take(LIMIT + 1).read_to_end(&mut body).map_err(|error| lost(error.into()))?;
+    response.take(LIMIT + 1).read_to_end(&mut body).map_err(|error| lost(url, error.into()))?;
     if body.len() as u64 > LIMIT {
-        return Err(lost("its answer is longer than 1 MiB".into()));
+        return Err(lost(url, "its answer is longer than 1 MiB".into()));
     }
-    Ok(Answer { status, kind, body, host, sent: Vec::new() })
+    Ok(Answer { status, kind, body, host: host(url), sent: Vec::new() })
 }

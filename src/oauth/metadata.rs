@@ -30,8 +30,19 @@ pub(super) struct Server {
     pub(super) device_authorization: Option<Url>,
     pub(super) revocation: Option<Url>,
     pub(super) userinfo: Option<Url>,
+    /// Where a client makes itself known (RFC 7591).
+    pub(super) registration: Option<Url>,
+    /// Where an authorization request is left before the browser goes there (RFC 9126).
+    pub(super) pushed: Option<Url>,
+    /// It takes no other authorization requests.
+    pub(super) requires_pushed: bool,
+    /// A client id may be the URL of a document about the client.
+    pub(super) takes_client_documents: bool,
     /// It promises `iss` in every redirect (RFC 9207 section 3).
     pub(super) promises_issuer: bool,
+    scopes: Vec<String>,
+    /// `None`: it does not say which grants it takes.
+    grants: Option<Vec<String>>,
     /// `None`: it does not say which PKCE methods it takes.
     challenge_methods: Option<Vec<String>>,
 }
@@ -44,6 +55,14 @@ struct Document {
     device_authorization_endpoint: Option<Url>,
     revocation_endpoint: Option<Url>,
     userinfo_endpoint: Option<Url>,
+    registration_endpoint: Option<Url>,
+    pushed_authorization_request_endpoint: Option<Url>,
+    #[serde(default)]
+    require_pushed_authorization_requests: bool,
+    #[serde(default)]
+    client_id_metadata_document_supported: bool,
+    scopes_supported: Option<Vec<String>>,
+    grant_types_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
     code_challenge_methods_supported: Option<Vec<String>>,
@@ -62,6 +81,22 @@ impl Server {
             let what = "the authorization server names no token endpoint";
             Failure::Other(Error::new(Kind::Configuration, what))
         })
+    }
+
+    /// Whether a person can sign in there at all.
+    pub(super) fn is_usable(&self) -> bool {
+        self.token.is_some()
+            && (self.authorization.is_some() || self.device_authorization.is_some())
+    }
+
+    /// Whether it names the scope as one that may be asked for.
+    pub(super) fn offers_scope(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|offered| offered == scope)
+    }
+
+    /// Whether it takes the grant, as far as it says.
+    pub(super) fn offers_grant(&self, grant: &str) -> bool {
+        self.grants.as_ref().is_none_or(|grants| grants.iter().any(|offered| offered == grant))
     }
 
     /// RFC 7636 section 4.2: S256 or nothing.
@@ -95,7 +130,8 @@ pub(super) fn find(
     })
 }
 
-fn published(
+/// What an issuer publishes about itself.
+pub(super) fn published(
     issuer: &Url,
     age: u64,
     http: &Http<'_>,
@@ -188,6 +224,8 @@ fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
         &document.device_authorization_endpoint,
         &document.revocation_endpoint,
         &document.userinfo_endpoint,
+        &document.registration_endpoint,
+        &document.pushed_authorization_request_endpoint,
     ];
     for endpoint in all.into_iter().flatten() {
         if !is_safe(endpoint) || leads_inside(endpoint, issuer) || has_user(endpoint) {
@@ -202,6 +240,12 @@ fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
         device_authorization: document.device_authorization_endpoint,
         revocation: document.revocation_endpoint,
         userinfo: document.userinfo_endpoint,
+        registration: document.registration_endpoint,
+        pushed: document.pushed_authorization_request_endpoint,
+        requires_pushed: document.require_pushed_authorization_requests,
+        takes_client_documents: document.client_id_metadata_document_supported,
+        scopes: document.scopes_supported.unwrap_or_default(),
+        grants: document.grant_types_supported,
         promises_issuer: document.authorization_response_iss_parameter_supported,
         challenge_methods: document.code_challenge_methods_supported,
     })
@@ -215,7 +259,7 @@ pub(super) fn leads_inside(endpoint: &Url, issuer: &Url) -> bool {
     !is_loopback(issuer) && (is_loopback(endpoint) || (named && bare))
 }
 
-fn has_user(url: &Url) -> bool {
+pub(super) fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
@@ -230,9 +274,11 @@ pub fn fuzz(bytes: &[u8]) {
     let Ok(server) = read(&document, &issuer) else { return };
     let Server { issuer, authorization, token, device_authorization, revocation, userinfo, .. } =
         server;
+    let (registration, pushed) = (server.registration, server.pushed);
     assert!(issuer.is_some_and(|issuer| issuer.trim_end_matches('/') == "https://auth.example"));
     let all = [authorization, token, device_authorization, revocation, userinfo];
-    assert!(all.iter().flatten().all(|url| url.scheme() == "https"));
+    let all = all.into_iter().chain([registration, pushed]);
+    assert!(all.flatten().all(|url| url.scheme() == "https"));
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(super) fn sign_in(attempt: &Attempt<'_>, relay: &Relay) -> Result<TokenSet, 
     oauth.ui.say("give this address to nobody: whoever signs in there signs in here");
     let form = [(names.state.as_str(), state.as_str()), (&names.verifier, verifier.expose())];
     poll(attempt, relay.interval.clamp(1, 60), options.timeout.unwrap_or(TIMEOUT), || {
-        let mut answer = oauth.http.post(&relay.poll_endpoint, &form)?;
+        let mut answer = oauth.http(attempt.profile).post(&relay.poll_endpoint, &form)?;
         answer.sent.extend([&state, verifier.expose()].map(Secret::new));
         Ok(in_our_words(answer, names))
     })

@@ -5,10 +5,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
+use super::discovery::Home;
 use super::metadata::leads_inside;
 use super::{Failure, Oauth};
 use crate::error::{Error, Kind};
-use crate::model::{Resource, TokenKind};
 use crate::profile::{Found, Profile, Redirect, is_safe};
 
 const WELL_KNOWN: &str = "/.well-known/terraform.json";
@@ -35,34 +35,37 @@ struct Login {
 }
 
 impl Oauth<'_> {
-    /// The provider that the host itself names, for this host alone. `None` where it names none.
-    ///
-    /// # Errors
-    /// `Transient` when it cannot be reached, `Other` when what it says cannot be used.
-    pub fn discover(&self, resource: &Resource) -> Result<Option<Profile>, Failure> {
-        let origin = resource.web_origin();
-        let Ok(url) = Url::parse(&format!("{origin}{WELL_KNOWN}")) else { return Ok(None) };
-        if !is_safe(&url) {
-            return Ok(None);
-        }
-        let answer = self.http.get(&url, None)?;
+    /// The provider that the host names in this way, for this host alone. `None` where it names none.
+    pub(super) fn login_service(&self, home: &Home<'_>) -> Result<Option<Profile>, Failure> {
+        let mut url = home.url.clone();
+        url.set_path(WELL_KNOWN);
+        let origin = url.origin().ascii_serialization();
+        let answer = home.http.get(&url, None)?;
         self.ui.log(|| format!("discover at {url}: {}", answer.status));
         // Other hosts answer such a path with whatever page they like.
         match serde_json::from_slice(&answer.body) {
             Ok(document) if answer.status == 200 => {
-                read(&document, origin, &url).map_err(Failure::Other)
+                read(&document, origin, &url, home.inside).map_err(Failure::Other)
             }
             _ => Ok(None),
         }
     }
 }
 
-fn read(document: &Value, origin: String, url: &Url) -> Result<Option<Profile>, Error> {
+fn read(
+    document: &Value,
+    origin: String,
+    url: &Url,
+    inside: bool,
+) -> Result<Option<Profile>, Error> {
     let unusable = |what: &str| Error::new(Kind::Rejected, format!("{url} {what}"));
     let services = Services::deserialize(document).map_err(|_| unusable("cannot be understood"))?;
     let Some(login) = services.login else { return Ok(None) };
     if login.grant_types.is_some_and(|types| !types.iter().any(|name| name == "authz_code")) {
         return Err(unusable("offers no sign-in by authorization code"));
+    }
+    if login.client.is_empty() {
+        return Err(unusable("names no client"));
     }
     let endpoint = |text: &str| {
         let endpoint = url.join(text).ok().filter(is_safe);
@@ -81,8 +84,8 @@ fn read(document: &Value, origin: String, url: &Url) -> Result<Option<Profile>, 
             ports: (first..=last).take(PORTS).collect(),
             path: "/login".to_owned(),
         }),
-        issuer: None,
-        token: TokenKind::Access,
+        inside,
+        ..Found::default()
     };
     found.profile().map(Some)
 }
@@ -95,7 +98,7 @@ mod tests {
         let login = serde_json::json!({ "client": "x", "authz": "/authorize", "token": token });
         let document = serde_json::json!({ "login.v1": login });
         let url = Url::parse("https://tf.example/.well-known/terraform.json").unwrap();
-        let found = read(&document, "https://tf.example".to_owned(), &url).ok()??;
+        let found = read(&document, "https://tf.example".to_owned(), &url, false).ok()??;
         assert_eq!(found.origins.len(), 1);
         assert_eq!(found.origins[0].origin, "https://tf.example");
         found.endpoints.token.map(|url| url.to_string())

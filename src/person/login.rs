@@ -8,7 +8,7 @@ use crate::cli;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Record, Resource, Session};
 use crate::oauth::{self, Failure, Options};
-use crate::profile::{Flow, Profile};
+use crate::profile::{Flow, Profile, Source};
 use crate::vault::{Setbacks, Want};
 
 pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
@@ -16,6 +16,10 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
         typed;
     let resource = Resource::parse(url)?;
     let found = match service_of(url, world) {
+        // What an earlier sign-in found out may be no longer true.
+        Ok((_, service)) if *force && service.profile.source == Source::Remembered => {
+            world.oauth.discover(&resource).unwrap_or_default()
+        }
         Ok(_) => None,
         Err(nobody) => Some(discovered(&resource, nobody, world)?),
     };
@@ -46,6 +50,7 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
         scopes: scopes.clone(),
         account: account.map(str::to_owned),
         known: None,
+        client_metadata: world.profiles.client_metadata.clone(),
     };
     let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
     let (held, pen) =

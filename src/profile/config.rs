@@ -27,6 +27,9 @@ const REFRESH_MARGIN: u64 = 60;
 struct Written {
     store: Option<String>,
     flow: Option<Flow>,
+    client_metadata: Option<Url>,
+    #[serde(default)]
+    discover: Vec<String>,
     #[serde(default)]
     profile: std::collections::BTreeMap<String, Entry>,
 }
@@ -49,7 +52,11 @@ pub(super) struct Entry {
     pub(super) scopes: Vec<String>,
     audience: Option<String>,
     audience_env: Option<String>,
-    resource: Option<String>,
+    pub(super) resource: Option<String>,
+    #[serde(default)]
+    par: bool,
+    #[serde(default)]
+    device_pkce: bool,
     flow: Option<Flow>,
     flow_env: Option<ways::FlowVariable>,
     handoff: Option<Handoff>,
@@ -165,9 +172,12 @@ pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
         .map(|(name, entry)| read_profile(name, entry, environment))
         .collect::<Result<Vec<_>>>()?;
     no_origin_twice(&profiles)?;
+    let discover = file.discover.iter().map(|host| read_discover(host)).collect::<Result<_>>()?;
     Ok(Profiles {
         store,
         flow: read_flow(environment)?.or(file.flow),
+        client_metadata: file.client_metadata.map(read_client_metadata).transpose()?,
+        discover,
         configured: profiles,
         ..Profiles::default()
     })
@@ -185,6 +195,25 @@ fn explain(text: &str, refused: &toml::de::Error) -> Error {
     };
     let unknown = keys::check(&table).err();
     unknown.unwrap_or_else(|| wrong(refused.message().trim().replace('\n', ", ")))
+}
+
+fn read_discover(host: &str) -> Result<String> {
+    let resource = Resource::parse(host).map_err(|error| wrong(format!("discover: {error}")))?;
+    let safe = Url::parse(&resource.origin()).is_ok_and(|url| is_safe(&url));
+    if !safe || resource.path.is_some() || resource.account.is_some() || host.contains(['?', '#']) {
+        return Err(wrong(format!("discover: {host} is not an https origin")));
+    }
+    Ok(resource.origin())
+}
+
+/// What a client id that is a URL may look like (draft-ietf-oauth-client-id-metadata-document,
+/// section 3).
+fn read_client_metadata(url: Url) -> Result<Url> {
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    if url.scheme() != "https" || url.path() == "/" || !plain {
+        return Err(wrong(format!("client_metadata {url} is not an https URL with a path alone")));
+    }
+    Ok(url)
 }
 
 fn read_store(name: &str) -> Result<StoreChoice> {
@@ -306,6 +335,9 @@ pub(super) fn read_profile(
         revoke: entry.revoke.unwrap_or(true),
         unset,
         open,
+        pushed: entry.par,
+        device_challenge: entry.device_pkce,
+        inside: true,
         name,
         source: Source::Configured,
     })

@@ -23,6 +23,8 @@ const MOST: usize = 1_000;
 #[serde(deny_unknown_fields)]
 pub struct Found {
     pub resource: String,
+    /// Empty where the sign-in finds or registers one.
+    #[serde(default)]
     pub client_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<Url>,
@@ -37,6 +39,15 @@ pub struct Found {
     /// Which token of the session the resource takes.
     #[serde(default)]
     pub token: TokenKind,
+    /// Bearer unless the host takes nothing else.
+    #[serde(default)]
+    pub basic: bool,
+    /// The resource's own name for itself (RFC 8707), as it spells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indicator: Option<String>,
+    /// The resource is on this machine or a private network, and so may be who issues its tokens.
+    #[serde(default)]
+    pub inside: bool,
 }
 
 impl Found {
@@ -49,7 +60,7 @@ impl Found {
         let origin = OriginEntry::Own {
             url: self.resource,
             username: None,
-            scheme: Some(Scheme::Bearer),
+            scheme: Some(if self.basic { Scheme::Basic } else { Scheme::Bearer }),
             token: Some(self.token),
             exchange: None,
             tenant: None,
@@ -67,8 +78,10 @@ impl Found {
         entry.client_id = Some(self.client_id);
         entry.scopes = self.scopes;
         entry.redirect = redirect;
+        entry.resource = self.indicator;
         let mut profile = config::read_profile(name, entry, &Environment::default())?;
         profile.source = Source::Offered;
+        profile.inside = self.inside;
         Ok(profile)
     }
 
@@ -83,6 +96,9 @@ impl Found {
             scopes: profile.scopes.clone(),
             redirect: Some(profile.redirect.clone()),
             token: prefix.token,
+            basic: prefix.scheme == Scheme::Basic,
+            indicator: profile.resource.clone(),
+            inside: profile.inside,
         })
     }
 }
@@ -102,6 +118,8 @@ pub(super) fn offered(resource: &Resource, issuer: &Issuer) -> Result<Profile> {
         issuer: Some(url),
         scopes: issuer.scopes.clone(),
         token: issuer.token,
+        // It stands in a file of the caller's own, as a configuration does.
+        inside: true,
         ..Found::default()
     };
     found.profile().map_err(unusable)

@@ -49,6 +49,7 @@ mod systems;
 mod terraform;
 mod tidy;
 mod transport;
+mod unconfigured;
 mod vault_token;
 mod vectors;
 mod verbs;

@@ -21,6 +21,7 @@ mod pnpm;
 mod provider;
 mod python;
 mod setup_git;
+mod unconfigured;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

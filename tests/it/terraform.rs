@@ -294,6 +294,10 @@ fn an_offer_that_cannot_be_used_is_refused_before_anybody_is_asked() {
     let browser = home.browser(Person::Approves);
     let origin = home.authority.origin();
     let login = || home.sandbox.valetkey(&["login", &origin]).run();
+    // Nor does it say it in another way.
+    for place in ["oauth-authorization-server", "openid-configuration"] {
+        home.authority.always(&format!("/.well-known/{place}"), Step::status(404));
+    }
     for (member, value) in [
         ("token", json!("http://evil.example/token")),
         ("authz", json!("http://evil.example/authorize")),

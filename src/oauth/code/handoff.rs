@@ -138,7 +138,8 @@ impl Pending<'_> {
             expires: None,
             scope: None,
         };
-        Ok(SignedIn { tokens, account: Some(account), holder })
+        let client_id = profile.client_id.clone();
+        Ok(SignedIn { tokens, client_id, account: Some(account), holder })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::wrong;
 use crate::error::Result;
 
-const FILE_KEYS: &[&str] = &["store", "flow", "profile"];
+const FILE_KEYS: &[&str] = &["store", "flow", "client_metadata", "discover", "profile"];
 const PROFILE_KEYS: &[&str] = &[
     "origins",
     "issuer",
@@ -20,6 +20,8 @@ const PROFILE_KEYS: &[&str] = &[
     "audience",
     "audience_env",
     "resource",
+    "par",
+    "device_pkce",
     "flow",
     "flow_env",
     "handoff",

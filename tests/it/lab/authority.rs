@@ -40,6 +40,17 @@ pub struct Options {
     pub verification_uri_complete: bool,
     /// The person approves every device before the poll after this many.
     pub approve_devices_after: Option<u32>,
+    /// RFC 7591: anybody may register a client.
+    pub registration: bool,
+    /// RFC 9126: requests may be pushed, and must be where the second is set too.
+    pub pushing: bool,
+    pub only_pushed: bool,
+    /// A client id may be the URL of a document.
+    pub client_documents: bool,
+    /// The device endpoint wants PKCE.
+    pub device_challenge: bool,
+    /// RFC 8707: only tokens for this resource are issued.
+    pub resource: Option<String>,
 }
 
 impl Default for Options {
@@ -56,6 +67,12 @@ impl Default for Options {
             device_expires_in: 600,
             verification_uri_complete: true,
             approve_devices_after: None,
+            registration: true,
+            pushing: false,
+            only_pushed: false,
+            client_documents: false,
+            device_challenge: false,
+            resource: None,
         }
     }
 }
@@ -221,6 +238,11 @@ impl Authority {
     /// Every grant dies with all its tokens: refreshing answers `invalid_grant`.
     pub fn revoke_grants(&self) {
         self.locked().ledger.kill_all_grants();
+    }
+
+    /// The registered clients are known no more.
+    pub fn forget_clients(&self) {
+        self.locked().ledger.forget_clients();
     }
 
     pub fn live_grants(&self) -> usize {

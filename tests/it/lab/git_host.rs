@@ -1,6 +1,7 @@
 //! A git host over HTTP: git's own `http-backend` behind a door that asks for a token. It knows
 //! nothing of where tokens come from; a closure says which are good.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ struct Door {
     scheme: Scheme,
     accepts: Box<Accepts>,
     challenge: Mutex<Challenge>,
+    documents: Mutex<HashMap<String, Answer>>,
 }
 
 /// The words of a refusal.
@@ -54,15 +56,18 @@ impl GitHost {
     {
         let repositories = tempfile::Builder::new().prefix("lab-git-").tempdir().expect("a place");
         let challenge = Challenge { realm: "lab git".to_owned(), bearer_extra: String::new() };
-        let door =
-            Arc::new(Door { scheme, accepts: Box::new(accepts), challenge: Mutex::new(challenge) });
+        let (challenge, documents) = (Mutex::new(challenge), Mutex::default());
+        let door = Arc::new(Door { scheme, accepts: Box::new(accepts), challenge, documents });
         let backend = backend();
         let root = repositories.path().to_owned();
         let server = Server::start({
             let door = Arc::clone(&door);
-            move |request: &Request| match door.admits(request) {
-                Ok(user) => ask_git(&backend, &root, request, &user),
-                Err(refusal) => refusal.into(),
+            move |request: &Request| {
+                let published = door.document(request);
+                match published.map_or_else(|| door.admits(request), Err) {
+                    Ok(user) => ask_git(&backend, &root, request, &user),
+                    Err(answer) => answer.into(),
+                }
             }
         });
         Self { server, door, repositories }
@@ -71,6 +76,11 @@ impl GitHost {
     /// Changes the words of the refusals from now on.
     pub fn challenge(&self, change: impl FnOnce(&mut Challenge)) {
         change(&mut self.door.challenge());
+    }
+
+    /// Answers everybody at this path from now on.
+    pub fn document(&self, path: &str, answer: Answer) {
+        self.door.documents().insert(path.to_owned(), answer);
     }
 
     pub fn origin(&self) -> String {
@@ -159,6 +169,14 @@ impl Door {
         challenges.iter().fold(Answer::text(401, "a token, please\n"), |answer, challenge| {
             answer.with_header("WWW-Authenticate", challenge)
         })
+    }
+
+    fn document(&self, request: &Request) -> Option<Answer> {
+        self.documents().get(&request.path).cloned()
+    }
+
+    fn documents(&self) -> MutexGuard<'_, HashMap<String, Answer>> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn challenge(&self) -> MutexGuard<'_, Challenge> {

@@ -158,7 +158,10 @@ fn a_rejected_id_token_that_was_not_kept_is_still_known() {
         let answer = scene.sandbox.valetkey(&["get"]).stdin(&again).run();
         match crate::scene::value(&answer, "state[]") {
             Some(next) => state = next,
-            None => return drop(answer.assert_status(2)),
+            None => {
+                answer.assert_status(2);
+                return;
+            }
         }
     }
     panic!("a host that rejects everything is served for ever");

@@ -66,7 +66,14 @@ impl Stage {
         sandbox.env("VALETKEY_INTERACTIVE", "never").env("VALETKEY_STORE", "file");
         sandbox.link("valetkey");
         let authority = Authority::start();
-        Self { sandbox, authority, browser: None, keychain: None, system: None, secrets: Vec::new() }
+        Self {
+            sandbox,
+            authority,
+            browser: None,
+            keychain: None,
+            system: None,
+            secrets: Vec::new(),
+        }
     }
 
     fn set_up(&mut self, field: &Field) {

@@ -22,7 +22,8 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
         ("POST", "/device_authorization") => device_authorization(state, request),
         ("GET", "/device") => device_page(state, request),
         ("POST", "/revoke") => revoke(state, request),
-        ("POST", "/register") => register(state, request),
+        ("POST", "/register") if state.options.registration => register(state, request),
+        ("POST", "/par") if state.options.pushing => push(state, request),
         ("GET", "/me") => userinfo(state, request),
         _ => Answer::text(404, "no such page\n"),
     }
@@ -65,6 +66,17 @@ fn metadata(state: &State) -> Answer {
         "authorization_response_iss_parameter_supported": state.options.iss_advertised,
     });
     let Value::Object(mut members) = document else { unreachable!("json! made an object") };
+    if !state.options.registration {
+        members.remove("registration_endpoint");
+    }
+    if state.options.pushing {
+        members.insert("pushed_authorization_request_endpoint".to_owned(), at("/par"));
+        let only = state.options.only_pushed;
+        members.insert("require_pushed_authorization_requests".to_owned(), only.into());
+    }
+    if state.options.client_documents {
+        members.insert("client_id_metadata_document_supported".to_owned(), true.into());
+    }
     if !state.options.iss_advertised {
         members.remove("authorization_response_iss_parameter_supported");
     }
@@ -78,8 +90,26 @@ fn authorize(state: &mut State, request: &Request) -> Answer {
     if repeats_a_name(&request.query) {
         return Answer::html(400, "a parameter is given twice\n");
     }
-    let parameter = |name: &str| request.parameter(name).map(str::to_owned);
+    let mut asked = request.query.clone();
+    if let Some(uri) = request.parameter("request_uri") {
+        // Section 4 of RFC 9126: nothing but the client goes with it.
+        let bare = asked
+            .iter()
+            .all(|(name, _)| ["client_id", "request_uri", "lab_person"].contains(&name.as_str()));
+        let Some(pushed) = state.ledger.pushed(uri).filter(|_| bare) else {
+            return Answer::html(400, "no such request\n");
+        };
+        asked = pushed;
+    } else if state.options.only_pushed {
+        return Answer::html(400, "the request was not pushed\n");
+    }
+    let parameter =
+        |name: &str| asked.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
     let client = parameter("client_id").unwrap_or_default();
+    if request.parameter("client_id") != Some(&client) {
+        return Answer::html(400, "another client\n");
+    }
+    meet(state, &client);
     if !state.ledger.knows_client(&client) {
         return Answer::html(400, "unknown client\n");
     }
@@ -87,13 +117,19 @@ fn authorize(state: &mut State, request: &Request) -> Answer {
     let Some(redirect) = parameter("redirect_uri").filter(|uri| is_loopback(uri)) else {
         return Answer::html(400, "redirect_uri is not one of this client's\n");
     };
+    if !state.ledger.may_redirect(&client, &redirect) {
+        return Answer::html(400, "redirect_uri is not one of this client's\n");
+    }
     let challenge = parameter("code_challenge").unwrap_or_default();
+    let resource = parameter("resource");
     let outcome = if parameter("response_type").as_deref() != Some("code") {
         ("error", "unsupported_response_type".to_owned())
     } else if parameter("code_challenge_method").as_deref() != Some("S256") || challenge.len() != 43
     {
         ("error", "invalid_request".to_owned())
-    } else if parameter("lab_person").as_deref() == Some("deny") {
+    } else if state.options.resource.is_some() && resource != state.options.resource {
+        ("error", "invalid_target".to_owned())
+    } else if request.parameter("lab_person") == Some("deny") {
         ("error", "access_denied".to_owned())
     } else {
         let code = state.ledger.issue_code(CodeRequest {
@@ -125,6 +161,9 @@ fn token(state: &mut State, request: &Request) -> Answer {
         Ok(client) => client,
         Err(refused) => return refusal(refused),
     };
+    if state.options.resource.is_some() && request.field("resource") != state.options.resource {
+        return refusal("invalid_target");
+    }
     let field = |name: &str| request.field(name).unwrap_or_default();
     let rotate = state.options.refreshing == Refreshing::Rotate;
     let first = state.options.refreshing != Refreshing::Never;
@@ -142,7 +181,13 @@ fn token(state: &mut State, request: &Request) -> Answer {
                 (state.options.approve_devices_after, state.options.account.clone());
             state
                 .ledger
-                .redeem_device(&field("device_code"), &client, after, &account)
+                .redeem_device(
+                    &field("device_code"),
+                    &client,
+                    &field("code_verifier"),
+                    after,
+                    &account,
+                )
                 .map(|grant| (grant, first, None))
         }
         _ => Err("unsupported_grant_type"),
@@ -202,8 +247,18 @@ fn device_authorization(state: &mut State, request: &Request) -> Answer {
         Ok(client) => client,
         Err(refused) => return refusal(refused),
     };
+    if state.options.resource.is_some() && request.field("resource") != state.options.resource {
+        return refusal("invalid_target");
+    }
     let scope = request.field("scope").unwrap_or_default();
-    let (device_code, user_code) = state.ledger.open_device(&client, &scope);
+    let challenge = request.field("code_challenge");
+    if state.options.device_challenge && challenge.is_none() {
+        let words = json!({
+            "error": "invalid_request", "error_description": "Missing parameter: code_challenge",
+        });
+        return Answer::json(400, &words);
+    }
+    let (device_code, user_code) = state.ledger.open_device(&client, &scope, challenge);
     let page = format!("{}/device", state.origin);
     let mut document = json!({
         "device_code": device_code,
@@ -256,13 +311,36 @@ fn register(state: &mut State, request: &Request) -> Answer {
     if client.get("token_endpoint_auth_method").and_then(Value::as_str) != Some("none") {
         return refusal("invalid_client_metadata");
     }
-    let redirects = client.get("redirect_uris").and_then(Value::as_array);
+    if client.get("application_type").and_then(Value::as_str) != Some("native") {
+        return refusal("invalid_client_metadata");
+    }
+    let redirects = client.get("redirect_uris").and_then(Value::as_array).cloned();
     let good = |uri: &Value| uri.as_str().is_some_and(is_loopback);
-    if !redirects.is_none_or(|uris| uris.iter().all(good)) {
+    if !redirects.as_ref().is_none_or(|uris| uris.iter().all(good)) {
         return refusal("invalid_redirect_uri");
     }
-    client.insert("client_id".to_owned(), state.ledger.register_client().into());
+    let redirects = redirects.iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    let id = state.ledger.register_client(redirects.collect());
+    client.insert("client_id".to_owned(), id.into());
     Answer::json(201, &Value::Object(client))
+}
+
+/// RFC 9126 section 2.1.
+fn push(state: &mut State, request: &Request) -> Answer {
+    match known_client(state, request) {
+        Ok(_) if request.field("request_uri").is_some() => refusal("invalid_request"),
+        Ok(_) => {
+            let uri = state.ledger.push(request.form());
+            Answer::json(201, &json!({ "request_uri": uri, "expires_in": 60 }))
+        }
+        Err(refused) => refusal(refused),
+    }
+}
+
+fn meet(state: &mut State, client: &str) {
+    if state.options.client_documents && client.starts_with("https://") {
+        state.ledger.meet_client(client);
+    }
 }
 
 fn userinfo(state: &State, request: &Request) -> Answer {
@@ -284,13 +362,14 @@ fn userinfo(state: &State, request: &Request) -> Answer {
 }
 
 /// The public client of a form post. RFC 6749 section 3.2: no parameter twice, no secret here.
-fn known_client(state: &State, request: &Request) -> Result<String, Refused> {
+fn known_client(state: &mut State, request: &Request) -> Result<String, Refused> {
     let form = request.form();
     let content_type = request.header("Content-Type").unwrap_or_default();
     if !content_type.starts_with("application/x-www-form-urlencoded") || repeats_a_name(&form) {
         return Err("invalid_request");
     }
     let client = request.field("client_id").unwrap_or_default();
+    meet(state, &client);
     let has_secret =
         request.header("Authorization").is_some() || request.field("client_secret").is_some();
     if has_secret || !state.ledger.knows_client(&client) {

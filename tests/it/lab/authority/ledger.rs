@@ -31,6 +31,12 @@ pub(super) struct CodeRequest {
     pub(super) account: String,
 }
 
+struct Client {
+    id: String,
+    /// `None`: any loopback address.
+    redirects: Option<Vec<String>>,
+}
+
 struct Code {
     request: CodeRequest,
     spent_on: Option<GrantNumber>,
@@ -42,6 +48,7 @@ pub(super) struct Device {
     user_code: String,
     client: String,
     scope: String,
+    challenge: Option<String>,
     polls: u32,
     decision: Decision,
 }
@@ -70,7 +77,9 @@ pub(super) struct Redeemed {
 }
 
 pub(super) struct Ledger {
-    clients: Vec<String>,
+    clients: Vec<Client>,
+    registered: usize,
+    pushed: HashMap<String, Vec<(String, String)>>,
     grants: Vec<Grant>,
     codes: HashMap<String, Code>,
     devices: Vec<Device>,
@@ -81,7 +90,9 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new() -> Self {
         Self {
-            clients: vec![super::CLIENT_ID.to_owned()],
+            clients: vec![Client { id: super::CLIENT_ID.to_owned(), redirects: None }],
+            registered: 0,
+            pushed: HashMap::new(),
             grants: Vec::new(),
             codes: HashMap::new(),
             devices: Vec::new(),
@@ -91,13 +102,50 @@ impl Ledger {
     }
 
     pub(super) fn knows_client(&self, client: &str) -> bool {
-        self.clients.iter().any(|known| known == client)
+        self.clients.iter().any(|known| known.id == client)
     }
 
-    pub(super) fn register_client(&mut self) -> String {
-        let client = format!("lab-registered-{}", self.clients.len());
-        self.clients.push(client.clone());
-        client
+    /// Whether the client may be sent there, but for the port (RFC 8252 section 7.3).
+    pub(super) fn may_redirect(&self, client: &str, redirect: &str) -> bool {
+        let client = self.clients.iter().find(|known| known.id == client);
+        let redirects = client.and_then(|client| client.redirects.as_ref());
+        let without_port = |uri: &str| {
+            let mut url = url::Url::parse(uri).ok()?;
+            url.set_port(None).ok()?;
+            Some(url)
+        };
+        redirects
+            .is_none_or(|all| all.iter().any(|own| without_port(own) == without_port(redirect)))
+    }
+
+    pub(super) fn register_client(&mut self, redirects: Vec<String>) -> String {
+        self.registered += 1;
+        let id = format!("lab-registered-{}", self.registered);
+        self.clients.push(Client { id: id.clone(), redirects: Some(redirects) });
+        id
+    }
+
+    /// A client whose id is the URL of a document about it, of which the lab believes everything.
+    pub(super) fn meet_client(&mut self, id: &str) {
+        if !self.knows_client(id) {
+            self.clients.push(Client { id: id.to_owned(), redirects: None });
+        }
+    }
+
+    pub(super) fn forget_clients(&mut self) {
+        self.clients.truncate(1);
+    }
+
+    /// RFC 9126 section 2.2.
+    pub(super) fn push(&mut self, request: Vec<(String, String)>) -> String {
+        let uri = format!("urn:ietf:params:oauth:request_uri:{:016x}", random());
+        self.pushed.insert(uri.clone(), request);
+        uri
+    }
+
+    /// A pushed request is good for one try.
+    pub(super) fn pushed(&mut self, uri: &str) -> Option<Vec<(String, String)>> {
+        self.pushed.remove(uri)
     }
 
     pub(super) fn grant(&self, number: GrantNumber) -> &Grant {
@@ -187,13 +235,19 @@ impl Ledger {
         Ok(number)
     }
 
-    pub(super) fn open_device(&mut self, client: &str, scope: &str) -> (String, String) {
+    pub(super) fn open_device(
+        &mut self,
+        client: &str,
+        scope: &str,
+        challenge: Option<String>,
+    ) -> (String, String) {
         let (device_code, user_code) = (secret("device"), user_code());
         self.devices.push(Device {
             device_code: device_code.clone(),
             user_code: user_code.clone(),
             client: client.to_owned(),
             scope: scope.to_owned(),
+            challenge,
             polls: 0,
             decision: Decision::Pending,
         });
@@ -214,6 +268,7 @@ impl Ledger {
         &mut self,
         device_code: &str,
         client: &str,
+        verifier: &str,
         approve_after: Option<u32>,
         account: &str,
     ) -> Result<GrantNumber, Refused> {
@@ -221,6 +276,9 @@ impl Ledger {
             .devices
             .iter_mut()
             .find(|device| device.device_code == device_code && device.client == client)
+            .filter(|device| {
+                device.challenge.as_ref().is_none_or(|challenge| verifier_fits(verifier, challenge))
+            })
             .ok_or("invalid_grant")?;
         if matches!(device.decision, Decision::Pending)
             && approve_after.is_some_and(|patience| device.polls >= patience)

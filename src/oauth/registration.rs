@@ -1,0 +1,229 @@
+//! Who we are to a server that nobody told about us: the URL of a document about us, or a client
+//! that we register (RFC 7591). A registration is kept for the issuer that made it, and never shown
+//! to another one.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use url::Url;
+
+use super::answer::{parse_answer, refused, said};
+use super::http::Answer;
+use super::metadata::Server;
+use super::{Failure, Oauth, Options, device};
+use crate::disk;
+use crate::error::{Error, Kind};
+use crate::model::fingerprint;
+use crate::profile::{Profile, Redirect};
+
+/// The client of one sign-in.
+pub(super) struct Client {
+    pub(super) id: String,
+    pub(super) redirect: Redirect,
+    /// It was registered at an earlier sign-in, and may be gone by now.
+    pub(super) kept: bool,
+}
+
+/// A registration as it is kept.
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    issuer: Url,
+    client_id: String,
+    redirect_uris: Vec<String>,
+    grant_types: Vec<String>,
+    /// Unix time in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+}
+
+/// The members of RFC 7591 section 3.2 that mean something to us.
+#[derive(Deserialize)]
+struct Registered {
+    client_id: Option<String>,
+    token_endpoint_auth_method: Option<String>,
+    /// Zero: never.
+    client_secret_expires_at: Option<u64>,
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+impl Oauth<'_> {
+    /// The client to sign in with: the user's own, else a document about us where the server takes
+    /// one, else one that we registered or register now.
+    pub(super) fn client(
+        &self,
+        profile: &Profile,
+        options: &Options,
+        server: &Server,
+    ) -> Result<Client, Failure> {
+        let known = |id: &str| {
+            Ok(Client { id: id.to_owned(), redirect: profile.redirect.clone(), kept: false })
+        };
+        if !profile.client_id.is_empty() {
+            return known(&profile.client_id);
+        }
+        if let Some(url) =
+            options.client_metadata.as_ref().filter(|_| server.takes_client_documents)
+        {
+            return known(url.as_str());
+        }
+        match (&profile.issuer, &server.registration) {
+            (Some(issuer), Some(endpoint)) => self.registered(profile, server, issuer, endpoint),
+            _ => Err(Failure::Other(profile.no_client())),
+        }
+    }
+
+    fn registered(
+        &self,
+        profile: &Profile,
+        server: &Server,
+        issuer: &Url,
+        endpoint: &Url,
+    ) -> Result<Client, Failure> {
+        let redirect = redirect_of(profile, issuer);
+        let wanted = Kept {
+            issuer: issuer.clone(),
+            client_id: String::new(),
+            redirect_uris: redirect_uris(&redirect),
+            grant_types: grant_types(server),
+            expires: None,
+        };
+        let kept = self.kept(issuer).filter(|kept| {
+            let alive = kept.expires.is_none_or(|expires| expires > self.clock.now());
+            alive
+                && kept.redirect_uris == wanted.redirect_uris
+                && kept.grant_types == wanted.grant_types
+        });
+        if let Some(Kept { client_id: id, .. }) = kept {
+            return Ok(Client { id, redirect, kept: true });
+        }
+        let registration = self.register(profile, endpoint, wanted)?;
+        let id = registration.client_id.clone();
+        if let Some(path) = self.registration_path(issuer) {
+            // One that cannot be kept is made again.
+            let content = serde_json::to_vec(&registration).unwrap_or_default();
+            let _ = disk::replace(&path, &content);
+        }
+        Ok(Client { id, redirect, kept: false })
+    }
+
+    /// RFC 7591 section 3.1, as a public native client.
+    fn register(&self, profile: &Profile, endpoint: &Url, wanted: Kept) -> Result<Kept, Failure> {
+        let code = wanted.grant_types.iter().any(|grant| grant == "authorization_code");
+        let document = json!({
+            "client_name": "valetkey",
+            "application_type": "native",
+            "token_endpoint_auth_method": "none",
+            "grant_types": wanted.grant_types,
+            "response_types": if code { vec!["code"] } else { Vec::new() },
+            "redirect_uris": wanted.redirect_uris,
+        });
+        let answer = self.http(profile).post_json(endpoint, &document)?;
+        self.ui.log(|| format!("register at {endpoint}: {}", answer.status));
+        let (client_id, expires) = read(&answer).map_err(|failure| match failure {
+            Failure::Other(error) => {
+                Failure::Other(error.hint(profile.no_client().hint.unwrap_or_default()))
+            }
+            failure => failure,
+        })?;
+        Ok(Kept { client_id, expires, ..wanted })
+    }
+
+    /// Forgets a registration that its issuer does not know any more; `false` where the client was
+    /// not one of ours.
+    pub(super) fn forget_client(&self, profile: &Profile, client_id: &str) -> bool {
+        let Some(issuer) = &profile.issuer else { return false };
+        let ours = self.kept(issuer).is_some_and(|kept| kept.client_id == client_id);
+        let path = self.registration_path(issuer).filter(|_| ours);
+        path.is_some_and(|path| disk::remove(&path).unwrap_or(false))
+    }
+
+    fn kept(&self, issuer: &Url) -> Option<Kept> {
+        let content = disk::read(&self.registration_path(issuer)?).ok()??;
+        let kept: Kept = serde_json::from_slice(&content).ok()?;
+        (kept.issuer == *issuer).then_some(kept)
+    }
+
+    fn registration_path(&self, issuer: &Url) -> Option<PathBuf> {
+        let name = format!("{}.json", &fingerprint(issuer.as_str().as_bytes())[..32]);
+        Some(self.environment.state_directory().ok()?.join("clients").join(name))
+    }
+}
+
+/// The client id, and when it ends.
+fn read(answer: &Answer) -> Result<(String, Option<u64>), Failure> {
+    let parsed: Option<Registered> = parse_answer(answer);
+    let parsed = match (answer.status, parsed) {
+        (500.. | 429 | 408, _) => return Err(answer.transient()),
+        (_, None) => return Err(Failure::Other(refused(answer))),
+        (_, Some(parsed)) => parsed,
+    };
+    let unusable = |what: &str| {
+        Err(Failure::Other(Error::new(Kind::Rejected, format!("{} {what}", answer.host))))
+    };
+    if let Some(error) = &parsed.error {
+        let said = said(error, parsed.error_description.as_deref());
+        return unusable(&format!("registers no client: {said}"));
+    }
+    if parsed.token_endpoint_auth_method.is_some_and(|method| method != "none") {
+        return unusable("registers only clients that have a secret");
+    }
+    let plain = |id: &String| {
+        (1..=1_000).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let client_id = parsed.client_id.filter(|_| matches!(answer.status, 200 | 201));
+    let client_id = client_id.filter(plain).ok_or_else(|| Failure::Other(refused(answer)))?;
+    Ok((client_id, parsed.client_secret_expires_at.filter(|expires| *expires != 0)))
+}
+
+/// For fuzzing: whatever a server answers, a client id is a word, and a message tame.
+///
+/// # Panics
+/// When that is not so.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(body: &[u8]) {
+    for status in [201, 400] {
+        let (kind, host) = ("application/json".to_owned(), "auth.example".to_owned());
+        match read(&Answer { status, kind, body: body.to_vec(), host, sent: Vec::new() }) {
+            Ok((client_id, _)) => assert!(client_id.bytes().all(|byte| byte.is_ascii_graphic())),
+            Err(Failure::Transient(error) | Failure::Other(error)) => {
+                assert!(!error.what.chars().any(char::is_control));
+            }
+            Err(_) => unreachable!("nothing was asked of a person"),
+        }
+    }
+}
+
+/// Where the browser comes home. RFC 8252 section 8.10: no two servers have the same place.
+fn redirect_of(profile: &Profile, issuer: &Url) -> Redirect {
+    let own = profile.redirect.clone();
+    if own != Redirect::default() {
+        return own;
+    }
+    let path = format!("{}/{}", own.path, &fingerprint(issuer.as_str().as_bytes())[..8]);
+    Redirect { path, ..own }
+}
+
+/// RFC 8252 section 7.3: the port is not part of it, unless the user wants certain ones.
+fn redirect_uris(redirect: &Redirect) -> Vec<String> {
+    let Redirect { host, ports, path } = redirect;
+    let any = |host: &str| format!("http://{host}{path}");
+    match ports.as_slice() {
+        [0] if host == "127.0.0.1" => vec![any(host), any("[::1]")],
+        [0] => vec![any(host)],
+        ports => ports.iter().map(|port| format!("http://{host}:{port}{path}")).collect(),
+    }
+}
+
+fn grant_types(server: &Server) -> Vec<String> {
+    let mut grants = Vec::new();
+    if server.authorization.is_some() {
+        grants.push("authorization_code".to_owned());
+    }
+    grants.push("refresh_token".to_owned());
+    if server.device_authorization.is_some() && server.offers_grant(device::GRANT) {
+        grants.push(device::GRANT.to_owned());
+    }
+    grants
+}

@@ -1,0 +1,90 @@
+//! Hosts without configuration against real authorization servers: registration, resource
+//! indicators, pushed requests, documents about the client.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::approver::Approver;
+use super::provider::Provider;
+use super::{Peer, here};
+use crate::lab::{Answer, Finished, GitHost, Sandbox, Scheme};
+use crate::scene::{age, program};
+
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// A git host that publishes who issues its tokens, and nothing else is known to anybody.
+struct Home {
+    provider: Arc<Provider>,
+    host: GitHost,
+    sandbox: Sandbox,
+}
+
+impl Home {
+    fn new(options: &[&str]) -> Self {
+        let provider = Arc::new(Provider::start(options));
+        let judge = Arc::clone(&provider);
+        let host = GitHost::start(Scheme::Bearer, move |token| judge.is_live(token));
+        host.create("team/s.git");
+        let document = json!({
+            "resource": host.origin(),
+            "authorization_servers": [provider.issuer],
+            "scopes_supported": ["api:read", "api:write"],
+        });
+        host.document(WELL_KNOWN, Answer::json(200, &document));
+        let sandbox = Sandbox::new(program());
+        sandbox.env("VALETKEY_STORE", "file").env("VALETKEY_INTERACTIVE", "always");
+        sandbox.link("git-credential-valetkey");
+        sandbox.git_config("[credential]\n\thelper = valetkey\n");
+        Self { provider, host, sandbox }
+    }
+
+    fn login(&self, more: &[&str]) -> Finished {
+        let words: Vec<&str> = ["login"].into_iter().chain(more.iter().copied()).collect();
+        self.sandbox.valetkey(&words).arg(self.host.origin()).run()
+    }
+
+    /// Nobody is here, and git works.
+    fn clone(&self, name: &str) {
+        self.sandbox.env("VALETKEY_INTERACTIVE", "never");
+        let url = self.host.url("team/s.git");
+        self.sandbox.git(&["clone", "--quiet", &url, name]).run().assert(0, "", "");
+        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
+    }
+}
+
+#[test]
+fn a_stranger_registers_signs_in_and_renews_for_one_resource() {
+    if !here(&[Peer::OidcProvider]) {
+        return;
+    }
+    let home = Home::new(&["--registration"]);
+    let person = Approver::start(&home.sandbox);
+    home.login(&[]).assert_status(0);
+    assert_eq!(person.opened().len(), 1);
+    let registered = home.provider.journal("/reg");
+    assert_eq!(registered.len(), 1);
+    assert_eq!(registered[0]["status"], 201);
+    let asked = home.provider.journal("/auth").remove(0);
+    let query = &asked["query"];
+    assert_eq!(query["resource"], json!(home.host.origin()));
+    assert_eq!(query["scope"], "api:read api:write offline_access");
+    let client = query["client_id"].as_str().expect("a client").to_owned();
+    assert_ne!(client, "valetkey-test");
+    home.clone("first");
+
+    age(&home.sandbox, 4000);
+    home.clone("second");
+    let renewals = home.provider.asked_for("refresh_token");
+    assert_eq!(renewals.len(), 1);
+    assert_eq!(renewals[0]["status"], 200);
+    assert_eq!(renewals[0]["form"]["resource"], json!(home.host.origin()));
+    assert_eq!(renewals[0]["form"]["client_id"], json!(client));
+
+    // The registration is used again, by the device flow too.
+    let answer = home.login(&["--force"]);
+    answer.assert_status(0);
+    assert_eq!(home.provider.journal("/reg").len(), 1);
+    let last: Value = home.provider.journal("/auth").pop().expect("a request");
+    assert_eq!(last["query"]["client_id"], json!(client));
+}
