@@ -3,6 +3,7 @@
 
 mod exchanged;
 mod handed;
+pub mod pasted;
 pub mod session;
 
 use std::time::Duration;
@@ -10,7 +11,9 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
+use crate::model::{
+    Credential, Fields, Outcome, Record, Request, Secret, Session, TokenKind, Verb,
+};
 use crate::oauth::{self, Failure, Oauth, Options};
 use crate::profile::{Flow, Persist, Profile, Profiles, Refresh, Service, Source};
 use crate::ui::{self, Ui};
@@ -91,7 +94,11 @@ fn serve(request: &Request, service: Service<'_>, world: &World<'_>) -> Result<O
 /// A token of the session, as the provider issued it.
 fn token(road: &Road<'_>) -> Result<Outcome> {
     let Road { request, service, profile, world, .. } = road;
-    let seen = own(world.vault.peek(&road.want)?, profile);
+    let record = world.vault.peek(&road.want)?;
+    if let Some(answer) = pasted::answer(road, record.as_ref()) {
+        return answer;
+    }
+    let seen = own(record, profile);
     // The hot path: no lock, no network.
     if let Some(session) = &seen
         && let Some(token) = road.fresh(session)
@@ -173,6 +180,10 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     }
     let (held, pen) = world.vault.enter(want, patience, &waiting)?;
     let now = world.clock.now();
+    if let Some(answer) = pasted::answer(road, held.as_ref()) {
+        return answer;
+    }
+    let ended = held.as_ref().is_some_and(|record| has_ended(record, world));
     let mut held = own(held, profile);
     let mut setbacks = pen.setbacks().current(now);
     if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session, profile)) {
@@ -190,6 +201,7 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     // One rejection is a dead token, and renewed away. A second one means that renewing does not
     // help, and a third that signing in does not either.
     if setbacks.rejections <= 1
+        && !ended
         && let Some(session) = held
     {
         match refresh(road, &pen, session)? {
@@ -218,7 +230,15 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     }
     if profile.flow == Some(Flow::None) || !world.ui.person(request.caller) {
         let what = format!("not signed in to {}", profile.home());
-        return Ok(Outcome::NotFound(not_signed_in(&what, road)));
+        let why = not_signed_in(&what, road);
+        return Ok(Outcome::NotFound(match ended {
+            true => Error {
+                kind: Kind::Rejected,
+                what: format!("the credentials for {} have expired", profile.home()),
+                ..why
+            },
+            false => why,
+        }));
     }
     let options = Options {
         flow: world.profiles.habit(profile),
@@ -227,7 +247,13 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         client_metadata: world.profiles.client_metadata.clone(),
         ..Options::default()
     };
-    let session = session::sign_in(profile, &options, &pen, setbacks, world)?;
+    if profile.wants_token(options.flow) {
+        let entry = pasted::ask(profile, want.account, Fields::new(), &pen, world)?;
+        return found(service.pasted(&entry));
+    }
+    // Who is signed in for a name does not answer for the others.
+    let chooses = want.account.is_none();
+    let session = session::sign_in(profile, &options, chooses, &pen, setbacks, world)?;
     road.issued(&session).ok_or_else(|| {
         let what = format!("{} issued no ID token", profile.home());
         Error::new(Kind::Configuration, what).hint("add openid to the profile's scopes")
@@ -275,6 +301,18 @@ fn own(record: Option<Record>, profile: &Profile) -> Option<Session> {
     }
 }
 
+/// Whether time has ended a credential that nothing renews. It stays until somebody replaces it:
+/// whoever asks is told the reason every time.
+fn has_ended(record: &Record, world: &World<'_>) -> bool {
+    match record {
+        Record::Static(entry) => pasted::has_ended(entry, world),
+        Record::Session(session) => {
+            let in_time = session.fresh(TokenKind::Access, world.clock.now(), 0).is_some();
+            session.tokens.refresh.is_none() && session.tokens.access.is_some() && !in_time
+        }
+    }
+}
+
 /// Whether the caller comes back because its host rejected this session's token.
 fn is_rejected(request: &Request, session: &Session, profile: &Profile) -> bool {
     let last = |token: &String| {
@@ -310,7 +348,11 @@ fn not_signed_in(what: &str, road: &Road<'_>) -> Error {
 #[must_use]
 pub fn login_command(profile: &Profile) -> String {
     match profile.source {
-        Source::Configured | Source::Remembered => format!("valetkey login {}", profile.home()),
+        Source::Configured | Source::Remembered => {
+            let page = profile.token_page.as_ref().filter(|_| profile.wants_token(Flow::Auto));
+            let page = page.map_or_else(String::new, |page| format!(", with a token from {page}"));
+            format!("valetkey login {}{page}", profile.home())
+        }
         // Only the caller knows who issues its tokens.
         Source::Offered => "run the same command in a terminal of your own".to_owned(),
     }

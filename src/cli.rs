@@ -5,8 +5,9 @@ use std::path::Path;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::dialect::{self, Dialect};
+use crate::dialect::{self, Dialect, timestamp};
 use crate::error::{Error, Kind};
+use crate::model::{Secret, Sent};
 use crate::profile::Flow;
 
 /// What is to be done.
@@ -63,7 +64,14 @@ pub enum Verb {
         json: bool,
     },
     /// Print the signed-in account; exit status 2 if there is none
-    Whoami { url: Option<String> },
+    Whoami {
+        url: Option<String>,
+        /// Whether this account is signed in
+        #[arg(long, value_name = "NAME", requires = "url")]
+        account: Option<String>,
+    },
+    /// Choose which account answers for a host, or what is sent beside its token
+    Use(Use),
     /// List what is stored, without the secrets
     List {
         /// As JSON on standard output
@@ -104,6 +112,70 @@ pub struct Login {
     /// Ask for this scope instead of the profile's; repeatable
     #[arg(long = "scope", value_name = "SCOPE")]
     pub scopes: Vec<String>,
+    /// Keep the token that comes on standard input, once the host has said whose it is
+    #[arg(long, group = "token", conflicts_with_all = SIGN_IN)]
+    pub token_stdin: bool,
+    /// The same, from the command line, where others can see it
+    #[arg(long, group = "token", conflicts_with_all = SIGN_IN, value_name = "TOKEN", value_parser = secret)]
+    pub with_token: Option<Secret>,
+    /// When the token ends: a day (YYYY-MM-DD, UTC), or seconds from now
+    #[arg(long, requires = "token", value_name = "DATE|SECONDS", value_parser = End::parse)]
+    pub expires: Option<End>,
+    /// A field of the profile, such as tenant; repeatable
+    #[arg(long = "set", value_name = "FIELD=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
+}
+
+/// What is about a sign-in, and has no meaning beside a token.
+const SIGN_IN: [&str; 7] =
+    ["flow", "no_browser", "force", "timeout", "client_id", "port", "scopes"];
+
+/// When a token ends.
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    /// Seconds from now.
+    After(u64),
+    /// Unix time in seconds.
+    At(u64),
+}
+
+impl End {
+    fn parse(text: &str) -> Result<Self, String> {
+        match (text.parse(), timestamp::day(text)) {
+            (Ok(seconds), _) => Ok(Self::After(seconds)),
+            (_, Some(day)) => Ok(Self::At(day)),
+            _ => Err("neither a day like 2030-12-31 nor a number of seconds".to_owned()),
+        }
+    }
+}
+
+/// clap would show the text of an argument that it cannot use; a secret is any text.
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && Sent::takes(value) => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("FIELD=VALUE is wanted, and a value that a header takes".to_owned()),
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Use {
+    /// The host, as a URL or a bare name
+    pub url: String,
+    /// This account answers from now on where none is named
+    #[arg(long, value_name = "NAME", required_unless_present = "settings")]
+    pub account: Option<String>,
+    /// Its pasted token rather than its session
+    #[arg(long, requires = "account")]
+    pub token: bool,
+    /// A field of the profile, such as tenant, from now on; repeatable
+    #[arg(long = "set", value_name = "FIELD=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
 }
 
 #[derive(Args, Debug)]

@@ -128,8 +128,10 @@ pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
             Ok(0)
         }
         Ok(Command::Person(verb)) => {
-            with_world(&mut process, clock, |world, _, output, program| {
-                person::perform(&verb, world, &Wire::new(output), program().as_deref())
+            let piped = !(process.input_is_terminal)();
+            with_world(&mut process, clock, |world, input, output, program| {
+                let (wire, piped) = (Wire::new(output), piped.then_some(input));
+                person::perform(&verb, world, &wire, program().as_deref(), piped)
             })
         }
         Ok(Command::Show(text)) => {

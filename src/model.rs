@@ -4,6 +4,8 @@
 mod resource;
 mod secret;
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -63,12 +65,17 @@ pub enum TokenKind {
     Id,
 }
 
-/// Who an account belongs to, for people to read: nothing is decided by it.
+/// Who an account belongs to, for people to read: nobody gets a token for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
+    /// What the provider calls the account, where we keep it under another name.
+    pub id: Option<String>,
     pub name: Option<String>,
     pub email: Option<String>,
 }
+
+/// What a profile sends beside a token, such as a tenant: its names and their values.
+pub type Fields = BTreeMap<String, String>;
 
 /// One signed-in account.
 #[derive(Clone, Debug)]
@@ -76,6 +83,7 @@ pub struct Session {
     pub key: Key,
     /// As the provider told at the sign-in.
     pub holder: Holder,
+    pub fields: Fields,
     /// The issuer, or the token endpoint where no issuer is known: the only place that the
     /// refresh token may be sent to.
     pub authority: String,
@@ -83,6 +91,8 @@ pub struct Session {
     /// Unix time in seconds of the sign-in and of the last renewal.
     pub signed_in: u64,
     pub renewed: u64,
+    /// As `Record::chosen`.
+    pub chosen: u64,
     /// What registries gave for the access token.
     pub exchanged: Vec<Exchanged>,
     /// Fingerprints of the access tokens before this one, newest first.
@@ -184,8 +194,12 @@ pub struct Static {
     pub expires: Option<u64>,
     /// The refresh token of another generator, given back as it came.
     pub refresh: Option<Secret>,
+    pub holder: Holder,
+    pub fields: Fields,
     /// Unix time in seconds.
     pub stored: u64,
+    /// As `Record::chosen`.
+    pub chosen: u64,
 }
 
 /// One item of the vault.
@@ -204,13 +218,44 @@ impl Record {
         }
     }
 
-    /// Unix time in seconds at which a person or a tool chose it; the newest answers a request
-    /// that names no account.
+    #[must_use]
+    pub fn holder(&self) -> &Holder {
+        match self {
+            Self::Session(session) => &session.holder,
+            Self::Static(entry) => &entry.holder,
+        }
+    }
+
+    #[must_use]
+    pub fn fields(&self) -> &Fields {
+        match self {
+            Self::Session(session) => &session.fields,
+            Self::Static(entry) => &entry.fields,
+        }
+    }
+
+    pub fn fields_mut(&mut self) -> &mut Fields {
+        match self {
+            Self::Session(session) => &mut session.fields,
+            Self::Static(entry) => &mut entry.fields,
+        }
+    }
+
+    /// Sets `chosen`.
+    pub fn choose(&mut self, time: u64) {
+        match self {
+            Self::Session(session) => session.chosen = time,
+            Self::Static(entry) => entry.chosen = time,
+        }
+    }
+
+    /// Unix time in seconds at which a person or a tool chose it, 0 for never; the newest answers
+    /// a request that names no account.
     #[must_use]
     pub fn chosen(&self) -> u64 {
         match self {
-            Self::Session(session) => session.signed_in,
-            Self::Static(entry) => entry.stored,
+            Self::Session(session) => session.chosen,
+            Self::Static(entry) => entry.chosen,
         }
     }
 }
@@ -240,9 +285,33 @@ pub struct Credential {
     pub renewable: bool,
     /// The refresh token that another generator left with us; never one of our sessions'.
     pub refresh: Option<Secret>,
+    /// What the host wants to hear beside it, for callers that can carry headers.
+    pub fields: Vec<Sent>,
+}
+
+/// A field of a profile on its way to a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub name: String,
+    pub header: String,
+    /// `None`: nobody has said it yet, and nothing is sent.
+    pub value: Option<String>,
+}
+
+impl Sent {
+    /// Whether a value can be one of a header: visible, and no longer than a person reads.
+    #[must_use]
+    pub fn takes(value: &str) -> bool {
+        (1..=200).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic())
+    }
 }
 
 impl Credential {
+    /// The headers of the fields that have a value.
+    pub fn more_headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().filter_map(|sent| Some((sent.header.as_str(), sent.value.as_deref()?)))
+    }
+
     /// The HTTP header that presents it, as name and value.
     #[must_use]
     pub fn header(&self) -> (&'static str, Secret) {
@@ -382,10 +451,12 @@ mod tests {
         let mut session = Session {
             key,
             holder: Holder::default(),
+            fields: Fields::new(),
             authority: String::new(),
             tokens,
             signed_in: 100,
             renewed: 100,
+            chosen: 100,
             exchanged: Vec::new(),
             former: Vec::new(),
         };

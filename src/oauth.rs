@@ -23,8 +23,8 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::{Holder, Secret, TokenSet};
-use crate::profile::{AccountSource, Flow, Profile, Site};
+use crate::model::{Fields, Holder, Secret, Sent, TokenSet};
+use crate::profile::{AccountSource, Field, Flow, Profile, Site};
 use crate::ui::Ui;
 use address::Reach;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
@@ -77,6 +77,8 @@ pub struct Options {
     pub account: Option<String>,
     /// Who was signed in until now.
     pub known: Option<String>,
+    /// What the person says about the profile's fields.
+    pub fields: Fields,
     /// The document about this client, for servers that take its URL as a client id.
     pub client_metadata: Option<Url>,
 }
@@ -91,6 +93,7 @@ impl Default for Options {
             timeout: None,
             account: None,
             known: None,
+            fields: Fields::new(),
             client_metadata: None,
         }
     }
@@ -105,13 +108,16 @@ pub struct SignedIn {
     /// Who signed in, if the provider tells.
     pub account: Option<String>,
     pub holder: Holder,
+    pub fields: Fields,
 }
 
-/// Whose a token is, if the provider tells.
+/// What a provider tells about the account behind a token.
 #[derive(Debug, Default)]
-pub struct Whose {
+pub struct Introduction {
+    /// The account's name.
     pub account: Option<String>,
     pub holder: Holder,
+    pub fields: Fields,
 }
 
 pub struct Oauth<'a> {
@@ -181,11 +187,9 @@ impl<'a> Oauth<'a> {
             }
         }
         let tokens = outcome?;
-        // That it cannot be learned who it is is no reason to throw a good session away.
-        let token = tokens.access.as_ref().or(tokens.identity.as_ref().map(|own| &own.token));
-        let whose = token.map(|token| self.whose(profile, server.userinfo.as_ref(), token));
-        let Whose { account, holder } = whose.and_then(Result::ok).flatten().unwrap_or_default();
-        Ok(SignedIn { tokens, client_id: client.id, account, holder })
+        let who = self.account(profile, &options.fields, &server, &tokens).unwrap_or_default();
+        let Introduction { account, holder, fields } = who;
+        Ok(SignedIn { tokens, client_id: client.id, account, holder, fields })
     }
 
     fn attempt(
@@ -340,6 +344,7 @@ impl<'a> Oauth<'a> {
         }
         match wanted {
             Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
+            Flow::Token => unable("has no sign-in: a token is pasted there"),
             Flow::Device if !device => unable("has no device authorization endpoint"),
             Flow::Browser | Flow::Paste if !authorization => {
                 unable("has no authorization endpoint")
@@ -361,42 +366,98 @@ impl<'a> Oauth<'a> {
         self.clock.sleep(Duration::from_millis(u64::from(byte[0]) + 1));
     }
 
-    /// Asks whose token it is, at the profile's account document, else at the server's. `None`:
-    /// there is nobody to ask.
-    ///
-    /// # Errors
-    /// `Transient` when nobody could tell, `Other` when the token is not taken.
-    pub fn whose(
+    /// Who signed in. That it cannot be learned is no reason to throw a good session away.
+    fn account(
         &self,
         profile: &Profile,
-        userinfo: Option<&Url>,
-        token: &Secret,
-    ) -> Result<Option<Whose>, Failure> {
+        fields: &Fields,
+        server: &Server,
+        tokens: &TokenSet,
+    ) -> Option<Introduction> {
+        let identity = tokens.identity.as_ref().map(|identity| &identity.token);
+        let token = tokens.access.as_ref().or(identity)?;
         // OpenID Connect Core section 5.1.
         let standard = ["/preferred_username", "/email", "/sub"];
-        let (url, ids, name, email): (&Url, Vec<&str>, _, _) = match (&profile.account, userinfo) {
-            (Some(source), _) => {
-                let AccountSource { url, id, name, email } = source;
-                (url, vec![id], name.as_deref(), email.as_deref())
+        let (url, ids, name, email): (&Url, Vec<&str>, _, _) =
+            match (&profile.account, &server.userinfo) {
+                (Some(source), _) => {
+                    let AccountSource { url, id, name, email } = source;
+                    (url, vec![id], name.as_deref(), email.as_deref())
+                }
+                (None, Some(url)) if profile.scopes.iter().any(|scope| scope == "openid") => {
+                    (url, standard.to_vec(), Some("/name"), Some("/email"))
+                }
+                _ => return None,
+            };
+        let answer = self.http(profile).get(url, Some(token), &headers(profile, fields)).ok()?;
+        let document =
+            serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)?;
+        Some(introduction(profile, &document, &ids, name, email))
+    }
+
+    /// Shows a token that a person made by hand to the provider, with the fields that go beside
+    /// it, before anybody keeps it. Nothing is learned where the profile names no account page.
+    ///
+    /// # Errors
+    /// `Denied` when the provider does not take it, `Transient` when nothing was decided, `Other`
+    /// when the answer is not about an account.
+    pub fn introduce(
+        &self,
+        profile: &Profile,
+        token: &Secret,
+        fields: &Fields,
+    ) -> Result<Introduction, Failure> {
+        let Some(source) = &profile.account else { return Ok(Introduction::default()) };
+        self.ui.log(|| format!("show the token to {}", source.url));
+        let answer = self.http(profile).get(&source.url, Some(token), &headers(profile, fields))?;
+        match answer.status {
+            200 => {}
+            401 | 403 => return Err(Failure::Denied),
+            408 | 429 | 500.. => return Err(answer.transient()),
+            status => {
+                let what = format!("{} answered {status} instead of an account", answer.host);
+                let hint = format!("check account.url in [profile.{}]", profile.name);
+                return Err(Failure::Other(Error::new(Kind::Configuration, what).hint(hint)));
             }
-            (None, Some(url)) if profile.scopes.iter().any(|scope| scope == "openid") => {
-                (url, standard.to_vec(), Some("/name"), Some("/email"))
-            }
-            _ => return Ok(None),
-        };
-        let answer = self.http(profile).get(url, Some(token))?;
-        self.ui.log(|| format!("whose token, asked at {url}: {}", answer.status));
-        if answer.status >= 500 || answer.status == 429 {
-            return Err(answer.transient());
         }
-        let document = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
-        let Some(document) = document.filter(|_| answer.status == 200) else {
-            let what = format!("{} does not take the token: it answered {}", url, answer.status);
-            return Err(Failure::Other(Error::new(Kind::Rejected, what)));
-        };
-        let find = |pointer: &str| plain_text(document.pointer(pointer)?);
-        let holder = Holder { name: name.and_then(find), email: email.and_then(find) };
-        Ok(Some(Whose { account: ids.into_iter().find_map(find), holder }))
+        let AccountSource { id, name, email, .. } = source;
+        let document = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let who = introduction(profile, &document, &[id], name.as_deref(), email.as_deref());
+        if who.account.is_none() {
+            // Some servers are polite to everybody.
+            let what = format!("{} does not say whose token it is", answer.host);
+            let hint = format!("check account.id in [profile.{}]", profile.name);
+            return Err(Failure::Other(Error::new(Kind::Rejected, what).hint(hint)));
+        }
+        Ok(who)
+    }
+}
+
+/// The fields that have a value, as headers.
+fn headers(profile: &Profile, fields: &Fields) -> Vec<(String, String)> {
+    let header = |field: &'_ Field| {
+        let value = field.value.as_ref().or_else(|| fields.get(&field.name))?;
+        Some((field.header.clone(), value.clone()))
+    };
+    profile.fields.iter().filter_map(header).collect()
+}
+
+fn introduction(
+    profile: &Profile,
+    document: &serde_json::Value,
+    ids: &[&str],
+    name: Option<&str>,
+    email: Option<&str>,
+) -> Introduction {
+    let find = |pointer: &str| plain_text(document.pointer(pointer)?);
+    let captured = |field: &Field| {
+        let value = find(field.account.as_deref()?).filter(|value| Sent::takes(value))?;
+        Some((field.name.clone(), value))
+    };
+    Introduction {
+        account: ids.iter().copied().find_map(find),
+        holder: Holder { id: None, name: name.and_then(find), email: email.and_then(find) },
+        fields: profile.fields.iter().filter_map(captured).collect(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! The verbs for people. What they print on standard output is data; what they say goes to the
 //! terminal or standard error.
 
+mod choose;
 mod login;
 mod logout;
 mod setup;
 mod status;
 
+use std::io::Read;
 use std::path::Path;
 
 use crate::broker::World;
@@ -15,7 +17,8 @@ use crate::error::{Error, Kind, Result};
 use crate::model::Resource;
 use crate::profile::Service;
 
-/// Performs a verb; the number is the exit status of success.
+/// Performs a verb; the number is the exit status of success. `piped`: standard input, where no
+/// person types into it.
 ///
 /// # Errors
 /// Whatever the verb says; its kind is the exit status.
@@ -24,12 +27,16 @@ pub fn perform(
     world: &World<'_>,
     wire: &Wire<'_>,
     program: Option<&Path>,
+    piped: Option<&mut dyn Read>,
 ) -> Result<u8> {
     match verb {
-        Verb::Login(typed) => login::login(typed, world)?,
+        Verb::Login(typed) => login::login(typed, world, piped)?,
         Verb::Logout(typed) => logout::logout(typed, world)?,
         Verb::Status { url, json } => status::status(url.as_deref(), *json, world, wire)?,
-        Verb::Whoami { url } => status::whoami(url.as_deref(), world, wire)?,
+        Verb::Whoami { url, account } => {
+            status::whoami(url.as_deref(), account.as_deref(), world, wire)?;
+        }
+        Verb::Use(typed) => choose::choose(typed, world)?,
         Verb::List { json } => status::list(*json, world, wire)?,
         Verb::Setup(typed) => setup::setup(typed, world, wire, program)?,
         Verb::Completions { .. } => {}

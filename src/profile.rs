@@ -7,6 +7,7 @@ mod service;
 mod site;
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use url::Url;
@@ -52,6 +53,8 @@ pub enum Flow {
     Handoff,
     /// The site keeps the tokens until we ask for them with the PKCE verifier.
     Relay,
+    /// A token that the person makes at the provider and pastes.
+    Token,
     /// Nobody signs in at this host: only what was stored is answered.
     None,
 }
@@ -118,6 +121,11 @@ pub struct Profile {
     pub unset: Vec<String>,
     /// The variable and its value that say that this host takes anybody.
     pub open: Option<String>,
+    /// Whose account a path below any origin belongs to, without slashes at either end.
+    pub paths: BTreeMap<String, String>,
+    /// Where a person makes a token by hand.
+    pub token_page: Option<Url>,
+    pub fields: Vec<Field>,
     /// Authorization requests are pushed (RFC 9126), also where the server does not insist.
     pub pushed: bool,
     /// The device flow is bound to this process by PKCE, also where the server does not insist.
@@ -175,6 +183,18 @@ pub struct AccountSource {
     pub id: String,
     pub name: Option<String>,
     pub email: Option<String>,
+}
+
+/// A named value that the hosts want beside a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    pub name: String,
+    /// The header that carries it.
+    pub header: String,
+    /// What environment or configuration say; it comes before what is kept with a session.
+    pub value: Option<String>,
+    /// Where in the account's document it is found at a sign-in (RFC 6901).
+    pub account: Option<String>,
 }
 
 impl Profiles {
@@ -304,11 +324,13 @@ impl Prefix {
     }
 
     fn covers(&self, path: &str) -> bool {
-        self.path.is_empty()
-            || path
-                .strip_prefix(self.path.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.path.is_empty() || is_below(path, &self.path)
     }
+}
+
+/// Whether a path is another one or lies below it, by whole segments.
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Profile {
@@ -345,6 +367,12 @@ impl Profile {
         issuer.map(Url::to_string).unwrap_or_default()
     }
 
+    /// Whether a person pastes a token here, where `flow` is what was wished for.
+    #[must_use]
+    pub fn wants_token(&self, flow: Flow) -> bool {
+        flow == Flow::Token || self.flow == Some(Flow::Token)
+    }
+
     /// Whether a host of this profile takes the ID token: otherwise it is not kept.
     #[must_use]
     pub fn wants_identity(&self) -> bool {
@@ -364,6 +392,22 @@ impl Profile {
         let hint = format!("set {} in the environment", self.unset.join(" and "));
         let missing = !self.unset.is_empty();
         missing.then(|| Error::new(Kind::Configuration, what).hint(hint))
+    }
+
+    /// # Errors
+    /// `Configuration` when the profile has no such field.
+    pub fn field(&self, name: &str) -> Result<&Field> {
+        self.fields.iter().find(|field| field.name == name).ok_or_else(|| {
+            let known: Vec<_> = self.fields.iter().map(|field| field.name.as_str()).collect();
+            let what = format!("the profile {} has no field called {name}", self.name);
+            Error::new(Kind::Configuration, what).hint(match known.as_slice() {
+                [] => format!(
+                    "add [profile.{}.fields.{name}] with a header to config.toml",
+                    self.name
+                ),
+                known => format!("its fields are {}", known.join(", ")),
+            })
+        })
     }
 
     /// What a person can do where nobody knows this program yet.

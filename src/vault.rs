@@ -280,6 +280,17 @@ impl<'a> Vault<'a> {
         }
     }
 
+    /// Whether nobody has been told about this record today; from now on somebody has.
+    #[must_use]
+    pub fn first_today(&self, key: &Key) -> bool {
+        let Ok(state) = self.environment.state_directory() else { return false };
+        let path = state.join("told").join(key.digest());
+        let today = (self.clock.now() / 86_400).to_string();
+        let told = disk::read(&path).ok().flatten().is_some_and(|day| day == today.as_bytes());
+        // What cannot be remembered is not said at every call.
+        !told && disk::replace(&path, today.as_bytes()).is_ok()
+    }
+
     fn setbacks_path(&self, place: &str) -> Result<PathBuf> {
         Ok(self.environment.state_directory()?.join("cooldown").join(place))
     }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::{PATIENCE, World};
+use super::{PATIENCE, World, pasted};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Key, Offer, Outcome, Place, Presented, Record, Request, Resource,
-    Static,
+    Caller, Credential, Fields, Form, Holder, Key, Offer, Outcome, Place, Presented, Record,
+    Request, Resource, Secret, Static,
 };
 use crate::profile::{self, Persist, Service};
 use crate::vault::Want;
@@ -35,7 +35,7 @@ pub(super) fn get(request: &Request, world: &World<'_>) -> Result<Option<Credent
         found = stored.filter(|record| record.key().path.is_none()).max_by_key(Record::chosen);
     }
     let Some(Record::Static(entry)) = found else { return Ok(None) };
-    let Static { key, secret, authtype, expires, refresh, stored: _ } = entry;
+    let Static { key, secret, authtype, expires, refresh, .. } = entry;
     let expired = expires.is_some_and(|expires| expires <= world.clock.now());
     // git drops the expired secret and hands the refresh token to the generator that left it.
     if expired && (refresh.is_none() || request.caller != Caller::Git) {
@@ -51,6 +51,7 @@ pub(super) fn get(request: &Request, world: &World<'_>) -> Result<Option<Credent
         proof: None,
         renewable: false,
         refresh,
+        fields: Vec::new(),
     }))
 }
 
@@ -93,10 +94,12 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
         }
         let all = Want { place: profile.place(), account: None, path: None };
         for record in world.vault.matching(&all)? {
-            if let Record::Session(session) = record
-                && session.knows(&presented.token)
-            {
-                world.vault.forgive(&session.key.place.digest());
+            let ours = match &record {
+                Record::Session(session) => session.knows(&presented.token),
+                Record::Static(entry) => entry.secret == presented.token,
+            };
+            if ours {
+                world.vault.forgive(&record.key().place.digest());
                 return Ok(());
             }
         }
@@ -106,7 +109,7 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
     {
         return Ok(());
     }
-    keep(resource, presented, world)
+    keep(resource, presented, world).map(drop)
 }
 
 /// How long a person may take to find a token and paste it.
@@ -132,13 +135,24 @@ pub(super) fn paste(request: &Request, world: &World<'_>) -> Result<()> {
         let what = format!("no token was given for {resource}");
         return Err(Error::new(Kind::Refused, what));
     };
-    let token = secret.clone();
+    keep_secret(resource, &secret, None, world).map(drop)
+}
+
+/// Keeps a secret that came without anything else.
+pub(super) fn keep_secret(
+    resource: &Resource,
+    secret: &Secret,
+    expires: Option<u64>,
+    world: &World<'_>,
+) -> Result<Key> {
+    let (secret, token) = (secret.clone(), secret.clone());
     let presented =
-        Presented { secret, token, authtype: None, expires: None, refresh: None, ephemeral: false };
+        Presented { secret, token, authtype: None, expires, refresh: None, ephemeral: false };
     keep(resource, &presented, world)
 }
 
-fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<()> {
+fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<Key> {
+    let now = world.clock.now();
     let entry = Static {
         key: Key {
             place: Place::Origin(resource.origin()),
@@ -150,7 +164,10 @@ fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result
         authtype: presented.authtype.clone(),
         expires: presented.expires,
         refresh: presented.refresh.clone(),
-        stored: world.clock.now(),
+        holder: Holder::default(),
+        fields: Fields::new(),
+        stored: now,
+        chosen: now,
     };
     let (held, pen) = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
     let same = match held {
@@ -162,7 +179,10 @@ fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result
         }
         _ => false,
     };
-    if same { Ok(()) } else { pen.save_static(&entry) }
+    if !same {
+        pen.save_static(&entry)?;
+    }
+    Ok(entry.key)
 }
 
 /// Forgets what a host rejected, and nothing else: of a session only the access token, and only
@@ -175,9 +195,24 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
     if let Some(service) = world.profiles.find(resource) {
         let account = service.asked_account(resource);
         let want = Want { place: service.profile.place(), account, path: None };
-        for record in world.vault.matching(&want)? {
+        // Who presents nothing means whatever would answer.
+        let records = match presented {
+            Some(_) => world.vault.matching(&want)?,
+            None => world.vault.peek(&want)?.into_iter().collect(),
+        };
+        for record in records {
             let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
-            let Some(Record::Session(mut session)) = held else { continue };
+            let mut session = match held {
+                Some(Record::Session(session)) => session,
+                // It serves other hosts too: only a host that rejects it ends it.
+                Some(Record::Static(entry)) => {
+                    if presented.is_some_and(|presented| presented.token == entry.secret) {
+                        erased |= pen.remove()?;
+                    }
+                    continue;
+                }
+                None => continue,
+            };
             if session.tokens.access.is_none() {
                 continue;
             }
@@ -209,24 +244,30 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
 /// Every origin that a `get` would answer without asking anybody, with its user name.
 pub(super) fn list(world: &World<'_>) -> Result<Vec<(String, String)>> {
     let mut listed = Vec::new();
-    for record in world.vault.all()? {
-        match (&record.key().place, &record) {
-            (Place::Origin(origin), _) => {
-                listed.push((origin.clone(), record.key().account.clone()));
-            }
-            (Place::Profile(name), Record::Session(session)) => {
-                let origins = world.profiles.named(name).into_iter().flat_map(|profile| {
+    let mut records = world.vault.all()?;
+    // As `get` takes them: what serves a profile first, then what was chosen last.
+    records.sort_by_key(|record| std::cmp::Reverse(record.chosen()));
+    records.sort_by_key(|record| matches!(record.key().place, Place::Origin(_)));
+    for record in &records {
+        let account = &record.key().account;
+        match &record.key().place {
+            Place::Origin(origin) => listed.push((origin.clone(), account.clone())),
+            Place::Profile(name) => {
+                let profile = world.profiles.named(name);
+                let ended =
+                    matches!(record, Record::Static(entry) if pasted::has_ended(entry, world));
+                let origins = profile.into_iter().filter(|_| !ended).flat_map(|profile| {
                     profile.origins.iter().map(move |prefix| Service { profile, prefix })
                 });
-                listed.extend(origins.map(|service| {
-                    let origin = service.prefix.origin.clone();
-                    (origin, service.username_for(&session.key.account))
-                }));
+                listed.extend(
+                    origins.map(|service| {
+                        (service.prefix.origin.clone(), service.username_for(account))
+                    }),
+                );
             }
-            (Place::Profile(_), Record::Static(_)) => {}
         }
     }
-    listed.sort();
+    listed.sort_by(|one, other| one.0.cmp(&other.0));
     listed.dedup_by(|one, other| one.0 == other.0);
     Ok(listed)
 }

@@ -3,10 +3,10 @@
 
 use super::{World, login_command, own};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Key, Session};
-use crate::oauth::{Failure, Options};
+use crate::model::{Holder, Key, Record, Session};
+use crate::oauth::{Failure, Options, SignedIn};
 use crate::profile::{Persist, Profile};
-use crate::ui::Ui;
+use crate::ui;
 use crate::vault::{Pen, Setbacks, Want};
 
 /// Writes a session, or what of it the profile wants written.
@@ -61,13 +61,16 @@ pub fn renew(
     Ok(())
 }
 
-/// Signs the person in and keeps the session; a no is remembered for a while.
+/// Signs the person in and keeps the session; a no is remembered for a while. `chooses`: whoever
+/// signs in answers from now on where no account is named (rule N10).
 ///
 /// # Errors
-/// `Refused` when the person says no or does not answer, else what the sign-in says.
+/// `Refused` when the person says no, does not answer, or is not whose session this would replace;
+/// else what the sign-in says.
 pub fn sign_in(
     profile: &Profile,
     options: &Options,
+    chooses: bool,
     pen: &Pen<'_>,
     setbacks: Setbacks,
     world: &World<'_>,
@@ -95,12 +98,27 @@ pub fn sign_in(
             }
         }
     })?;
-    let account = account_of(&signed_in.account, options, world.ui);
+    let SignedIn { tokens, client_id, account, holder, mut fields } = signed_in;
+    let asked = options.account.as_deref();
+    let of_nobody = Key { client_id, ..profile.key("") };
+    let revocable = of_nobody.client_id.clone();
+    let (key, holder) = match identified(of_nobody, account, asked, holder, world) {
+        Ok(identified) => identified,
+        Err(error) => {
+            pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
+            // Nobody keeps them. That they may live on is no reason for another error.
+            let _ = world.oauth.revoke(profile, &revocable, &tokens);
+            return Err(error);
+        }
+    };
+    fields.extend(options.fields.clone());
     let session = Session {
-        key: Key { client_id: signed_in.client_id, ..profile.key(&account) },
-        holder: signed_in.holder,
+        chosen: chosen(&key, chooses, world),
+        key,
+        holder,
+        fields,
         authority: profile.authority(),
-        tokens: signed_in.tokens,
+        tokens,
         signed_in: now,
         renewed: world.clock.now(),
         exchanged: Vec::new(),
@@ -116,15 +134,62 @@ pub fn sign_in(
     Ok(session)
 }
 
-/// The name under which a session is kept: the one that was asked for, so that the same request
-/// finds it again, else the provider's.
-fn account_of(told: &Option<String>, options: &Options, ui: &Ui<'_>) -> String {
-    match (&options.account, told) {
-        (Some(asked), Some(told)) if asked != told => {
-            ui.warn(&format!("asked for {asked}, but {told} signed in; kept as {asked}"));
-            asked.clone()
-        }
-        (Some(asked), _) => asked.clone(),
-        (None, told) => told.clone().unwrap_or_default(),
+/// The key and the holder of new tokens. An account is kept under the name that was asked for, so
+/// that the same request finds it again, else under the provider's; but never in the place of
+/// another person's (rule N11).
+///
+/// # Errors
+/// `Refused` when that would happen.
+pub(super) fn identified(
+    of_nobody: Key,
+    told: Option<String>,
+    asked: Option<&str>,
+    holder: Holder,
+    world: &World<'_>,
+) -> Result<(Key, Holder)> {
+    let account = asked.map(str::to_owned).or_else(|| told.clone()).unwrap_or_default();
+    let key = Key { account, ..of_nobody };
+    let Some(told) = told else { return Ok((key, holder)) };
+    let like_it = Want { place: key.place.clone(), account: Some(&key.account), path: None };
+    let held = world.vault.matching(&like_it)?.into_iter().find(|record| *record.key() == key);
+    let before = held.map(|held| held.holder().id.clone().unwrap_or_else(|| key.account.clone()));
+    if let Some(before) = before.filter(|before| *before != told) {
+        let what = format!("{told} signed in where {before} is kept; nothing was changed");
+        let hint = format!("sign in as {before}, or keep {told} apart with --account");
+        return Err(Error::new(Kind::Refused, what).hint(hint));
     }
+    if told == key.account {
+        return Ok((key, holder));
+    }
+    let asked = &key.account;
+    world.ui.warn(&format!("asked for {asked}, but {told} signed in; kept as {asked}"));
+    Ok((key, Holder { id: Some(told), ..holder }))
+}
+
+/// The time at which a new record counts as chosen: after every other one where it is to answer
+/// from now on, never where it is not. The person hears about the others.
+pub(super) fn chosen(key: &Key, chooses: bool, world: &World<'_>) -> u64 {
+    let now = world.clock.now();
+    let all = Want { place: key.place.clone(), account: None, path: None };
+    // A store that cannot be read now will say so when the record is saved.
+    let records = world.vault.matching(&all).unwrap_or_default();
+    let own = records.iter().find(|record| record.key() == key).map(Record::chosen);
+    let others = records.iter().filter(|record| record.key() != key);
+    let Some(newest) = others.max_by_key(|record| record.chosen()) else { return now };
+    let account = |key: &Key| match key.account.as_str() {
+        "" => "somebody".to_owned(),
+        account => account.to_owned(),
+    };
+    let (who, before) = (account(key), account(newest.key()));
+    if !chooses {
+        if own.is_none() {
+            world.ui.say(&format!("{before} still answers where {who} is not named"));
+        }
+        return own.unwrap_or_default();
+    }
+    if who != before {
+        let back = format!("valetkey use URL --account {}", ui::shell_word(&before));
+        world.ui.say(&format!("{who} answers now; {before} stays, and {back} brings it back"));
+    }
+    now.max(newest.chosen() + 1)
 }

@@ -88,10 +88,14 @@ fn resource(uri: &str) -> Option<Resource> {
 fn answer(credential: &Credential) -> Zeroizing<String> {
     let (name, value) = credential.header();
     let value = Zeroizing::new(serde_json::Value::from(value.expose()).to_string());
+    let more: String = credential
+        .more_headers()
+        .map(|(name, value)| format!(",\"{name}\":[{}]", serde_json::Value::from(value)))
+        .collect();
     let expires = credential.expires.map_or_else(String::new, |expires| {
         format!(",\"expires\":\"{}\"", timestamp::rfc3339(expires.saturating_sub(EARLY)))
     });
-    Zeroizing::new(format!("{{\"headers\":{{\"{name}\":[{}]}}{expires}}}\n", *value))
+    Zeroizing::new(format!("{{\"headers\":{{\"{name}\":[{}]{more}}}{expires}}}\n", *value))
 }
 
 /// Any status but 0 fails the download, and lets bazel show standard error.
@@ -114,6 +118,7 @@ mod tests {
             proof: None,
             renewable: false,
             refresh: None,
+            fields: Vec::new(),
         };
         assert_eq!(
             answer(&credential(Some(1_767_323_105))).as_str(),

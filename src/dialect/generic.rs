@@ -7,35 +7,37 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served, is_one_line};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, Sent, Verb};
 
 pub const TOKEN: Dialect = Dialect {
     name: "token",
     link: None,
     usage: "[URL]",
     serve: |call| {
-        let resource = resource(call, "token", CARGO)?;
-        serve(call, resource, token)
+        let resource = resource(call.arguments, call, "token", CARGO)?;
+        serve(call, resource, &[], token)
     },
 };
 
 pub const HEADER: Dialect = Dialect {
     name: "header",
     link: None,
-    usage: "[URL]",
+    usage: "[--set FIELD=VALUE]... [URL]",
     serve: |call| {
-        let resource = headers_for(call, "header")?;
-        serve(call, resource, header)
+        let (set, rest) = settings(call.arguments)?;
+        let resource = headers_for(rest, call, "header")?;
+        serve(call, resource, &set, header)
     },
 };
 
 pub const JSON: Dialect = Dialect {
     name: "json",
     link: None,
-    usage: "[URL]",
+    usage: "[--set FIELD=VALUE]... [URL]",
     serve: |call| {
-        let resource = headers_for(call, "json")?;
-        serve(call, resource, json)
+        let (set, rest) = settings(call.arguments)?;
+        let resource = headers_for(rest, call, "json")?;
+        serve(call, resource, &set, json)
     },
 };
 
@@ -48,13 +50,33 @@ const SERVER: &str = "CLAUDE_CODE_MCP_SERVER_URL";
 /// Seconds: none of these answers says when it ends.
 const LIFETIME: u64 = 60;
 
+/// A field of the profile and the value that it has for this call only.
+type Setting<'a> = (&'a str, &'a str);
+
+/// The `--set FIELD=VALUE` at the beginning, and what follows them.
+fn settings(arguments: &[String]) -> Result<(Vec<Setting<'_>>, &[String])> {
+    let (mut set, mut rest) = (Vec::new(), arguments);
+    while let [option, more @ ..] = rest
+        && option == "--set"
+    {
+        let said = more.first().and_then(|said| said.split_once('='));
+        let Some(said) = said.filter(|(_, value)| Sent::takes(value)) else {
+            let what = "--set wants FIELD=VALUE, and a value that a header takes";
+            return Err(Error::new(Kind::Usage, what));
+        };
+        set.push(said);
+        rest = &more[1..];
+    }
+    Ok((set, rest))
+}
+
 /// What the caller wants a token for: its only argument, else the variable that its tool sets.
-fn resource(call: &Call<'_>, name: &str, variable: &str) -> Result<Resource> {
+fn resource(arguments: &[String], call: &Call<'_>, name: &str, variable: &str) -> Result<Resource> {
     let usage = |what: &str| {
         let hint = format!("valetkey {name} URL; without a URL, {variable} names it");
         Error::new(Kind::Usage, what).hint(hint)
     };
-    let url = match call.arguments {
+    let url = match arguments {
         [url] if !url.is_empty() => url.as_str(),
         [] | [_] => call.environment.get(variable).ok_or_else(|| usage("no URL is given"))?,
         _ => return Err(usage("more than one URL is given")),
@@ -70,8 +92,8 @@ fn named(url: &str) -> Result<Resource> {
 
 /// As `resource`. The tool sends the headers to the server that it names, whatever the command
 /// says; and the command may come from a project's file.
-fn headers_for(call: &Call<'_>, name: &str) -> Result<Resource> {
-    let resource = resource(call, name, SERVER)?;
+fn headers_for(arguments: &[String], call: &Call<'_>, name: &str) -> Result<Resource> {
+    let resource = resource(arguments, call, name, SERVER)?;
     if let Some(server) = call.environment.get(SERVER) {
         let server = named(server)?;
         if server.origin() != resource.origin() {
@@ -86,6 +108,7 @@ fn headers_for(call: &Call<'_>, name: &str) -> Result<Resource> {
 fn serve(
     call: &mut Call<'_>,
     resource: Resource,
+    set: &[Setting<'_>],
     write: fn(&Credential) -> Option<Zeroizing<String>>,
 ) -> Result<Served> {
     let request = Request {
@@ -100,7 +123,7 @@ fn serve(
         Ok(Served::nothing(Some(Error::new(kind, what).hint(hint))))
     };
     match (call.ask)(&request) {
-        Outcome::Found(credential) => match write(&credential) {
+        Outcome::Found(mut credential) => match write(said(&mut credential, set)?) {
             Some(line) => {
                 call.wire.send(line.as_bytes());
                 Ok(Served::default())
@@ -121,21 +144,40 @@ fn serve(
     }
 }
 
+/// The credential with what the caller says about its fields.
+fn said<'c>(credential: &'c mut Credential, set: &[Setting<'_>]) -> Result<&'c Credential> {
+    for (name, value) in set {
+        let Some(field) = credential.fields.iter_mut().find(|field| field.name == *name) else {
+            let what = format!("the profile has no field called {name}");
+            return Err(Error::new(Kind::Usage, what));
+        };
+        field.value = Some((*value).to_owned());
+    }
+    Ok(credential)
+}
+
 fn token(credential: &Credential) -> Option<Zeroizing<String>> {
     let token = credential.secret.expose();
     is_one_line(token).then(|| Zeroizing::new(format!("{token}\n")))
 }
 
-/// `Name: value`, as curl's `-H @-` reads it.
+/// `Name: value`, as curl's `-H @-` reads it, and a line for each field that the host wants.
 fn header(credential: &Credential) -> Option<Zeroizing<String>> {
     let (name, value) = credential.header();
     let value = value.expose();
-    is_one_line(value).then(|| Zeroizing::new(format!("{name}: {value}\n")))
+    let mut lines = Zeroizing::new(format!("{name}: {value}\n"));
+    for (name, value) in credential.more_headers() {
+        lines.push_str(&format!("{name}: {value}\n"));
+    }
+    is_one_line(value).then_some(lines)
 }
 
 /// An object of header names and values.
 fn json(credential: &Credential) -> Option<Zeroizing<String>> {
     let (name, value) = credential.header();
-    let object = serde_json::json!({ name: value.expose() });
+    let mut object = serde_json::json!({ name: value.expose() });
+    for (name, value) in credential.more_headers() {
+        object[name] = value.into();
+    }
     is_one_line(value.expose()).then(|| Zeroizing::new(format!("{object}\n")))
 }

@@ -236,7 +236,8 @@ impl Asked {
     /// # Errors
     /// `Failed` for a credential that git would read as something else (rule G45).
     pub fn answer(&self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>> {
-        let Credential { username, secret, form, expires, proof, renewable, refresh } = credential;
+        let Credential { username, secret, form, expires, proof, renewable, refresh, .. } =
+            credential;
         let mut lines = Lines::default();
         let can_encode = self.can("authtype");
         let encoded = match form {
@@ -400,6 +401,7 @@ pub fn fuzz(bytes: &[u8]) {
                 proof: Some(proof.clone()),
                 renewable: true,
                 refresh: presented.refresh.clone(),
+                fields: Vec::new(),
             };
             let Ok(answer) = asked.answer(&credential) else { continue };
             assert!(answer.is_empty() || answer.ends_with(b"\n"));

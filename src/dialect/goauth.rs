@@ -153,7 +153,9 @@ fn status(head: &[u8]) -> Option<&str> {
 fn set(prefix: &str, credential: &Credential) -> Option<Zeroizing<String>> {
     let (name, value) = credential.header();
     let plain = !value.expose().contains(char::is_control);
-    plain.then(|| Zeroizing::new(format!("{prefix}\n\n{name}: {}\n\n", value.expose())))
+    let more: String =
+        credential.more_headers().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    plain.then(|| Zeroizing::new(format!("{prefix}\n\n{name}: {}\n{more}\n", value.expose())))
 }
 
 #[cfg(test)]

@@ -23,6 +23,19 @@ pub fn rfc3339(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The first second of a day in UTC, from `YYYY-MM-DD`.
+#[must_use]
+pub fn day(text: &str) -> Option<u64> {
+    let numbers: Vec<u64> = text.split('-').map_while(|part| part.parse().ok()).collect();
+    let [year @ 1970..=9999, month @ 1..=12, day @ 1..=31] = numbers[..] else { return None };
+    let year = if month < 3 { year - 1 } else { year };
+    let days = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + days;
+    let seconds = days.checked_sub(719_468)? * 86_400;
+    // The thirtieth of February is another day.
+    rfc3339(seconds).starts_with(text).then_some(seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +59,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_no_day_is_refused() {
+        for text in [
+            "",
+            "2026",
+            "2026-02",
+            "2026-02-29",
+            "2026-02-30",
+            "2026-13-01",
+            "2026-1-1",
+            "2026-01-01-01",
+            "1969-12-31",
+            "+2026-01-01",
+            "10000-01-01",
+            "2026-01-01T00:00:00Z",
+        ] {
+            assert_eq!(day(text), None, "{text}");
+        }
+    }
+
     /// Every day of four centuries follows the one before it.
     #[test]
     fn no_day_is_left_out() {
@@ -55,6 +88,7 @@ mod tests {
         for number in 0..146_097 {
             let expected = format!("{year:04}-{month:02}-{day:02}T00:00:00Z");
             assert_eq!(rfc3339(number * 86_400), expected);
+            assert_eq!(super::day(&expected[..10]), Some(number * 86_400));
             let length = match month {
                 2 => 28 + u64::from(leap(year)),
                 4 | 6 | 9 | 11 => 30,

@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// Bytes of the longest token.
+    pub const LONGEST: usize = 64 << 10;
+
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
@@ -24,6 +27,13 @@ impl Secret {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         fingerprint(self.0.as_bytes())
+    }
+
+    /// Whether it is one word of visible letters, as every token is, and no longer than any.
+    #[must_use]
+    pub fn is_word(&self) -> bool {
+        let length = self.0.len();
+        (1..=Self::LONGEST).contains(&length) && self.0.bytes().all(|byte| byte.is_ascii_graphic())
     }
 
     #[must_use]

@@ -108,7 +108,7 @@ impl Oauth<'_> {
         places.dedup();
         let mut strange = None;
         for (place, asked) in places {
-            let answer = home.http.get(&place, None)?;
+            let answer = home.http.get(&place, None, &[])?;
             self.ui.log(|| format!("discover at {place}: {}", answer.status));
             match (answer.status, serde_json::from_slice::<Value>(&answer.body)) {
                 (200, Ok(document)) => match read(&document, asked, &place) {

@@ -106,12 +106,20 @@ impl<'a> Http<'a> {
         Ok(answer)
     }
 
-    /// Gets a document, with an access token if one is given.
+    /// Gets a document, with an access token if one is given, and with these headers.
     ///
     /// # Errors
     /// As `post`.
-    pub(super) fn get(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Failure> {
+    pub(super) fn get(
+        &self,
+        url: &Url,
+        bearer: Option<&Secret>,
+        headers: &[(String, String)],
+    ) -> Result<Answer, Failure> {
         let mut request = self.client(url)?.get(url.clone());
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
         if let Some(token) = bearer {
             request = request.bearer_auth(token.expose());
         }

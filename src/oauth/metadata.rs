@@ -185,7 +185,7 @@ fn locations(issuer: &Url) -> Vec<Url> {
 
 fn fetch(issuer: &Url, http: &Http<'_>, ui: &Ui<'_>) -> Result<serde_json::Value, Failure> {
     for location in locations(issuer) {
-        let answer = http.get(&location, None)?;
+        let answer = http.get(&location, None, &[])?;
         ui.log(|| format!("discover at {location}: {}", answer.status));
         match (answer.status, serde_json::from_slice(&answer.body)) {
             (200, Ok(document)) => return Ok(document),

@@ -40,7 +40,7 @@ impl Oauth<'_> {
         let mut url = home.url.clone();
         url.set_path(WELL_KNOWN);
         let origin = url.origin().ascii_serialization();
-        let answer = home.http.get(&url, None)?;
+        let answer = home.http.get(&url, None, &[])?;
         self.ui.log(|| format!("discover at {url}: {}", answer.status));
         // Other hosts answer such a path with whatever page they like.
         match serde_json::from_slice(&answer.body) {

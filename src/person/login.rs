@@ -1,23 +1,32 @@
 //! `valetkey login`: sign in, or see that the session works.
 
+use std::io::Read;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::service_of;
+use crate::broker::pasted::{self, Given};
 use crate::broker::{World, session};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Record, Resource, Session};
+use crate::model::{Fields, Key, Record, Resource, Secret};
 use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Profile, Source};
 use crate::vault::{Setbacks, Want};
 
-pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
-    let cli::Login { url, account, flow, no_browser, force, timeout, client_id, port, scopes } =
-        typed;
-    let resource = Resource::parse(url)?;
-    let found = match service_of(url, world) {
+pub(super) fn login(
+    typed: &cli::Login,
+    world: &World<'_>,
+    piped: Option<&mut dyn Read>,
+) -> Result<()> {
+    let resource = Resource::parse(&typed.url)?;
+    if let Some(token) = given(typed, piped, world)? {
+        return with_token(typed, &resource, token, world);
+    }
+    let found = match service_of(&typed.url, world) {
         // What an earlier sign-in found out may be no longer true.
-        Ok((_, service)) if *force && service.profile.source == Source::Remembered => {
+        Ok((_, service)) if typed.force && service.profile.source == Source::Remembered => {
             world.oauth.discover(&resource).unwrap_or_default()
         }
         Ok(_) => None,
@@ -25,8 +34,10 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
     };
     let service = match found.as_ref().and_then(Profile::service) {
         Some(service) => service,
-        None => service_of(url, world)?.1,
+        None => service_of(&typed.url, world)?.1,
     };
+    let cli::Login { account, flow, no_browser, force, timeout, client_id, port, scopes, .. } =
+        typed;
     let mut profile: Profile = service.profile.clone();
     if let Some(client_id) = client_id {
         profile.client_id.clone_from(client_id);
@@ -50,6 +61,7 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
         scopes: scopes.clone(),
         account: account.map(str::to_owned),
         known: None,
+        fields: fields(typed, &profile)?,
         client_metadata: world.profiles.client_metadata.clone(),
     };
     let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
@@ -61,10 +73,10 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
     {
         let now = world.clock.now();
         if session.fresh(service.prefix.token, now, profile.refresh_margin).is_some() {
-            return confirm("already signed in", &session, &profile, world);
+            return confirm("already signed in", &session.key, &profile, world);
         }
         match session::renew(&profile, world, &pen, &mut session) {
-            Ok(()) => return confirm("already signed in", &session, &profile, world),
+            Ok(()) => return confirm("already signed in", &session.key, &profile, world),
             Err(Failure::Transient(error) | Failure::Other(error)) => return Err(error),
             Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {}
         }
@@ -74,10 +86,90 @@ pub(super) fn login(typed: &cli::Login, world: &World<'_>) -> Result<()> {
         return Err(Error::new(Kind::NotSignedIn, what)
             .hint("run it in a terminal, or set VALETKEY_INTERACTIVE=always"));
     }
-    let session = session::sign_in(&profile, &options, &pen, pen.setbacks(), world)?;
+    if profile.wants_token(options.flow) {
+        let entry = pasted::ask(&profile, account, options.fields, &pen, world)?;
+        return confirm("signed in with a token", &entry.key, &profile, world);
+    }
+    let session = session::sign_in(&profile, &options, true, &pen, pen.setbacks(), world)?;
     // Somebody was here and said yes: whatever happened before is over.
     pen.note(Setbacks::default());
-    confirm("signed in", &session, &profile, world)
+    confirm("signed in", &session.key, &profile, world)
+}
+
+/// The token that the person hands over, if that is how they sign in.
+fn given(
+    typed: &cli::Login,
+    piped: Option<&mut dyn Read>,
+    world: &World<'_>,
+) -> Result<Option<Secret>> {
+    if let Some(token) = &typed.with_token {
+        world.ui.warn(
+            "a token on the command line is seen by other programs and kept in your shell's \
+             history; --token-stdin is neither",
+        );
+        return Ok(Some(token.clone()));
+    }
+    match piped {
+        _ if !typed.token_stdin => Ok(None),
+        Some(input) => {
+            // One byte more than a token with its line ends has, to see that it is none.
+            let mut bytes = Zeroizing::new(Vec::with_capacity(Secret::LONGEST + 16));
+            let read = input.take(Secret::LONGEST as u64 + 16).read_to_end(&mut bytes);
+            let text = read.ok().and_then(|_| std::str::from_utf8(&bytes).ok());
+            let text = text.ok_or_else(|| Error::new(Kind::Usage, "standard input is no text"))?;
+            Ok(Some(Secret::new(text.trim())))
+        }
+        None => {
+            let what = "standard input is a terminal, which would show the token";
+            let hint = format!(
+                "leave --token-stdin out and add --flow token, or pipe the token: \
+                 valetkey login {} --token-stdin < FILE",
+                typed.url
+            );
+            Err(Error::new(Kind::Usage, what).hint(hint))
+        }
+    }
+}
+
+/// Keeps a token that somebody made by hand: for the whole profile, or for one origin where no
+/// profile serves it.
+fn with_token(
+    typed: &cli::Login,
+    resource: &Resource,
+    token: Secret,
+    world: &World<'_>,
+) -> Result<()> {
+    let service = world.profiles.find(resource);
+    let asked = service.and_then(|service| service.asked_account(resource));
+    let account = typed.account.as_deref().or(asked);
+    let expires = typed.expires.map(|end| match end {
+        cli::End::After(seconds) => world.clock.now().saturating_add(seconds),
+        cli::End::At(time) => time,
+    });
+    let Some(service) = service else {
+        let fields = typed.settings.iter().cloned().collect();
+        let given = Given { token, account, expires, fields };
+        let key = pasted::keep_for_origin(resource, given, world)?;
+        let store = world.vault.kept_in(&key)?;
+        world
+            .ui
+            .say(&format!("kept a token for {}, unseen by it; kept in {store}", resource.origin()));
+        return Ok(());
+    };
+    let profile = service.profile;
+    let want = Want { place: profile.place(), account, path: None };
+    let (_, pen) = world.vault.enter(&want, oauth::TIMEOUT, &|| ())?;
+    let given = Given { token, account, expires, fields: fields(typed, profile)? };
+    let entry = pasted::keep(profile, given, &pen, world)?;
+    confirm("signed in with a token", &entry.key, profile, world)
+}
+
+/// What the person says about the profile's fields.
+fn fields(typed: &cli::Login, profile: &Profile) -> Result<Fields> {
+    let known = |(name, value): &(String, String)| {
+        profile.field(name).map(|field| (field.name.clone(), value.clone()))
+    };
+    typed.settings.iter().map(known).collect()
 }
 
 /// A host that nobody configured may say itself who issues its tokens.
@@ -91,12 +183,12 @@ fn discovered(resource: &Resource, nobody: Error, world: &World<'_>) -> Result<P
     }
 }
 
-fn confirm(how: &str, session: &Session, profile: &Profile, world: &World<'_>) -> Result<()> {
-    let who = match session.key.account.as_str() {
+fn confirm(how: &str, key: &Key, profile: &Profile, world: &World<'_>) -> Result<()> {
+    let who = match key.account.as_str() {
         "" => String::new(),
         account => format!(" as {account}"),
     };
-    let store = world.vault.kept_in(&session.key)?;
+    let store = world.vault.kept_in(key)?;
     world.ui.say(&format!("{how} to {}{who}; kept in {store}", profile.home()));
     Ok(())
 }

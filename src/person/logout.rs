@@ -89,6 +89,16 @@ fn forget(
     };
     match &revoked {
         Ok(true) => world.ui.say(&format!("signed out {who}; the tokens are revoked")),
+        // Only its maker can end it.
+        Ok(false) if matches!(&record, Record::Static(_)) => {
+            let page = match &key.place {
+                Place::Profile(name) => world.profiles.named(name),
+                Place::Origin(_) => None,
+            }
+            .and_then(|profile| profile.token_page.as_ref());
+            let page = page.map_or_else(String::new, |page| format!(" at {page}"));
+            world.ui.say(&format!("forgot the token of {who}; it lives until it is revoked{page}"));
+        }
         Ok(false) => world.ui.say(&format!(
             "signed out {who}; tokens that the server issued live until they expire"
         )),

@@ -10,7 +10,7 @@ use crate::dialect::Wire;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Holder, Place, Record, Resource, Secret, TokenKind};
 use crate::profile;
-use crate::ui::sanitize;
+use crate::ui::{sanitize, shell_word};
 use crate::vault::Want;
 
 /// `status`: a line for each session; with a URL, which one answers and why.
@@ -34,25 +34,37 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
         Some(service) => service.environment_token(&resource, world.environment),
         None => profile::environment_token(&resource, world.environment),
     };
-    let record = match (&variable, service) {
-        (Some(_), _) => None,
+    let asked = service.and_then(|service| service.asked_account(&resource));
+    let mut records = match (&variable, service) {
         (None, Some(service)) => {
-            let account = service.asked_account(&resource);
-            world.vault.peek(&Want { place: service.profile.place(), account, path: None })?
+            let want = Want { place: service.profile.place(), account: asked, path: None };
+            world.vault.matching(&want)?
         }
-        (None, None) => None,
+        _ => Vec::new(),
     };
-    let record = match record {
-        None if variable.is_none() => world.vault.peek(&Want {
+    if records.is_empty() && variable.is_none() {
+        records = world.vault.matching(&Want {
             place: Place::Origin(resource.origin()),
             account: resource.account.as_deref(),
             path: resource.path.as_deref(),
-        })?,
-        record => record,
+        })?;
+    }
+    let several = records.len() > 1;
+    let record = records.into_iter().max_by_key(Record::chosen);
+    let named = service.and_then(|service| service.named_account(&resource));
+    let why = match (&variable, &record) {
+        (Some(_), _) => Some("environment"),
+        (None, Some(_)) if named.is_some() => Some("the URL names it"),
+        (None, Some(_)) if asked.is_some() => Some("its path belongs to it"),
+        (None, Some(_)) if several => Some("it was chosen last"),
+        _ => None,
     };
     let source = match (&variable, &record) {
         (Some(_), _) => "a variable of the environment".to_owned(),
-        (None, Some(record)) => described(record, world),
+        (None, Some(record)) => match why {
+            Some(why) => format!("{}, because {why}", described(record, world)),
+            None => described(record, world),
+        },
         (None, None) => "nothing".to_owned(),
     };
     let name = profile.map(|profile| profile.name.as_str());
@@ -63,6 +75,7 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
             "resource": resource.to_string(),
             "profile": name,
             "environment": from_environment,
+            "because": why,
             "answer": record,
         });
         wire.send(format!("{document}\n").as_bytes());
@@ -79,25 +92,32 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
 }
 
 /// `whoami`: offline, from what is stored.
-pub(super) fn whoami(url: Option<&str>, world: &World<'_>, wire: &Wire<'_>) -> Result<()> {
+pub(super) fn whoami(
+    url: Option<&str>,
+    account: Option<&str>,
+    world: &World<'_>,
+    wire: &Wire<'_>,
+) -> Result<()> {
     let records = match url {
         None => world.vault.all()?,
         Some(url) => {
             let (resource, service) = service_of(url, world)?;
-            let account = service.asked_account(&resource);
+            let account = account.or_else(|| service.asked_account(&resource));
             let want = Want { place: service.profile.place(), account, path: None };
             world.vault.peek(&want)?.into_iter().collect()
         }
     };
     let mut lines = String::new();
     for record in &records {
-        let Record::Session(session) = record else { continue };
-        let account = match session.key.account.as_str() {
+        let key = record.key();
+        // What tools handed over for one origin says nothing about a person.
+        let Place::Profile(_) = &key.place else { continue };
+        let account = match key.account.as_str() {
             "" => "(signed in)",
             account => account,
         };
-        let Holder { name, email } = &session.holder;
-        let holder = [name.as_deref(), email.as_deref()];
+        let Holder { id, name, email } = record.holder();
+        let holder = [id.as_deref(), name.as_deref(), email.as_deref()];
         let holder: Vec<_> =
             holder.into_iter().flatten().filter(|known| *known != account).collect();
         let holder = match holder.join(", ").as_str() {
@@ -106,19 +126,43 @@ pub(super) fn whoami(url: Option<&str>, world: &World<'_>, wire: &Wire<'_>) -> R
         };
         match url {
             Some(_) => writeln!(lines, "{account}{holder}"),
-            None => writeln!(lines, "{account}{holder} at {}", place_name(&session.key.place)),
+            None => writeln!(lines, "{account}{holder} at {}", place_name(&key.place)),
         }
         .map_err(|error| Error::new(Kind::Failed, "cannot be shown").because(error))?;
+        if let Some(end) = near_end(record, world) {
+            let place = place_name(&key.place);
+            world.ui.warn(&format!("the credentials of {account} at {place} {end}"));
+        }
     }
     if lines.is_empty() {
-        let hint = match url {
-            Some(url) => format!("valetkey login {url}"),
-            None => "valetkey login HOST".to_owned(),
+        let hint = match (url, account) {
+            (Some(url), None) => format!("valetkey login {url}"),
+            (Some(url), Some(account)) => {
+                format!("valetkey login {url} --account {}", shell_word(account))
+            }
+            (None, _) => "valetkey login HOST".to_owned(),
         };
         return Err(Error::new(Kind::NotSignedIn, "not signed in").hint(hint));
     }
     wire.send(sanitize(&lines).as_bytes());
     Ok(())
+}
+
+/// Seconds before its end in which a session that nothing renews is worth a warning.
+const SOON: u64 = 30;
+
+/// What to say of credentials that nothing renews and that have ended, or soon will.
+fn near_end(record: &Record, world: &World<'_>) -> Option<String> {
+    let (expires, notice) = match record {
+        Record::Session(session) if session.tokens.refresh.is_some() => return None,
+        Record::Session(session) => (session.tokens.expires?, SOON),
+        Record::Static(entry) => (entry.expires?, broker::pasted::NOTICE),
+    };
+    match expires.checked_sub(world.clock.now()) {
+        None | Some(0) => Some("have expired".to_owned()),
+        Some(left) if left <= notice => Some(format!("expire in {}", span(left))),
+        Some(_) => None,
+    }
 }
 
 /// `list`: everything that is stored.
@@ -151,9 +195,10 @@ fn place_name(place: &Place) -> String {
 /// One line about a record, for a person.
 fn described(record: &Record, world: &World<'_>) -> String {
     let now = world.clock.now();
-    let account = match record.key().account.as_str() {
-        "" => "a session".to_owned(),
-        account => account.to_owned(),
+    let account = match (record.key().account.as_str(), record) {
+        ("", Record::Session(_)) => "a session".to_owned(),
+        ("", Record::Static(_)) => "somebody".to_owned(),
+        (account, _) => account.to_owned(),
     };
     match record {
         Record::Session(session) => {
@@ -172,12 +217,16 @@ fn described(record: &Record, world: &World<'_>) -> String {
         Record::Static(entry) => {
             let path =
                 entry.key.path.as_deref().map_or(String::new(), |path| format!(" for {path}"));
+            let what = match &entry.key.place {
+                Place::Profile(_) => "a pasted token",
+                Place::Origin(_) => "a stored credential",
+            };
             let state = match entry.expires {
                 Some(expires) if expires <= now => ", expired".to_owned(),
                 Some(expires) => format!(", good for {}", span(expires - now)),
                 None => String::new(),
             };
-            format!("{account}{path}, a stored credential {}{state}", shown(&entry.secret))
+            format!("{account}{path}, {what} {}{state}", shown(&entry.secret))
         }
     }
 }
@@ -210,6 +259,7 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
             "account": key.account,
             "name": session.holder.name,
             "email": session.holder.email,
+            "fields": session.fields,
             "issuer": session.authority,
             "expires_at": session.tokens.expires,
             "fresh": session.fresh(TokenKind::Access, world.clock.now(), 0).is_some(),
@@ -218,9 +268,13 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
         }),
         Record::Static(entry) => json!({
             "kind": "static",
+            "profile": profile,
             "origin": origin,
             "path": key.path,
             "account": key.account,
+            "name": entry.holder.name,
+            "email": entry.holder.email,
+            "fields": entry.fields,
             "prefix": entry.secret.known_prefix(),
             "sha256": entry.secret.fingerprint(),
             "expires_at": entry.expires,

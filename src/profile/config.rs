@@ -4,6 +4,7 @@
 mod keys;
 mod ways;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -12,12 +13,12 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    AccountSource, Endpoints, Exchange, Flow, Handoff, Persist, Prefix, Profile, Profiles,
+    AccountSource, Endpoints, Exchange, Field, Flow, Handoff, Persist, Prefix, Profile, Profiles,
     Redirect, Refresh, Relay, Site, Source, is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Resource, Scheme, Secret, StoreChoice, TokenKind};
+use crate::model::{Resource, Scheme, Secret, Sent, StoreChoice, TokenKind};
 
 /// Seconds; oauth.md 3.3 settles the contradiction of the systems we serve.
 const REFRESH_MARGIN: u64 = 60;
@@ -31,7 +32,7 @@ struct Written {
     #[serde(default)]
     discover: Vec<String>,
     #[serde(default)]
-    profile: std::collections::BTreeMap<String, Entry>,
+    profile: BTreeMap<String, Entry>,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,6 +77,19 @@ pub(super) struct Entry {
     persist: Persist,
     revoke: Option<bool>,
     account: Option<AccountEntry>,
+    #[serde(default)]
+    paths: BTreeMap<String, String>,
+    token_page: Option<Url>,
+    #[serde(default)]
+    fields: BTreeMap<String, FieldEntry>,
+}
+
+#[derive(Deserialize)]
+struct FieldEntry {
+    header: String,
+    account: Option<String>,
+    env: Option<String>,
+    value: Option<String>,
 }
 
 /// An origin alone, or with how its host takes a token where it differs from the profile's habit.
@@ -241,7 +255,7 @@ fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
     let Some(name) = environment.get("VALETKEY_FLOW") else { return Ok(None) };
     <Flow as clap::ValueEnum>::from_str(name, false).map(Some).map_err(|_| {
         wrong(format!("VALETKEY_FLOW names no flow: {name}"))
-            .hint("use auto, browser, device, paste or none")
+            .hint("use auto, browser, device, paste, token or none")
     })
 }
 
@@ -299,11 +313,21 @@ pub(super) fn read_profile(
         return Err(here("has a handoff and no account, which a token is checked with".to_owned())
             .hint("set account = { url = \"...\", id = \"/...\" } for the profile"));
     }
-    let nobody = issuer.is_none() && endpoints.token.is_none() && site.is_none();
-    if nobody && entry.issuer_env.is_none() && flow != Some(Flow::None) {
-        return Err(here("has neither issuer nor token_endpoint".to_owned())
-            .hint("name the issuer, or set flow = \"none\" to keep only what is stored"));
+    let no_server = matches!(flow, Some(Flow::None | Flow::Token)) || site.is_some();
+    let nobody = issuer.is_none() && endpoints.token.is_none() && entry.issuer_env.is_none();
+    if nobody && !no_server {
+        return Err(here("has neither issuer nor token_endpoint".to_owned()).hint(
+            "name the issuer, or set flow = \"token\" where people paste one, or \"none\" to keep \
+             only what is stored",
+        ));
     }
+    let paths = read_paths(entry.paths).map_err(|error| here(error.what))?;
+    let fields = entry
+        .fields
+        .into_iter()
+        .map(|(name, field)| read_field(name, field, environment))
+        .collect::<Result<Vec<_>>>()
+        .map_err(|error| here(error.what))?;
     let account = match entry.account {
         None => None,
         Some(account) => Some(AccountSource {
@@ -335,6 +359,9 @@ pub(super) fn read_profile(
         revoke: entry.revoke.unwrap_or(true),
         unset,
         open,
+        paths,
+        token_page: safe("token_page", entry.token_page)?,
+        fields,
         pushed: entry.par,
         device_challenge: entry.device_pkce,
         inside: true,
@@ -376,6 +403,36 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
         token: token.unwrap_or(entry.token),
         exchange,
     })
+}
+
+/// Rules by path, each without slashes at either end.
+fn read_paths(entries: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let rule = |(path, account): (String, String)| match path.trim_matches('/') {
+        "" => Err(wrong("paths has a rule for no path".to_owned())),
+        path if account.is_empty() => Err(wrong(format!("paths names no account for {path}"))),
+        path => Ok((path.to_owned(), account)),
+    };
+    entries.into_iter().map(rule).collect()
+}
+
+fn read_field(name: String, entry: FieldEntry, environment: &Environment) -> Result<Field> {
+    let here = |what: &str| wrong(format!("fields.{name} {what}"));
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if entry.header.is_empty() || !entry.header.bytes().all(token) {
+        return Err(here("has no header that can be sent"));
+    }
+    // What says who somebody is comes from the vault alone.
+    if ["authorization", "cookie", "host", "private-token", "proxy-authorization"]
+        .contains(&entry.header.to_ascii_lowercase().as_str())
+    {
+        return Err(here(&format!("may not be sent as {}", entry.header)));
+    }
+    let said = entry.env.as_deref().and_then(|name| environment.get(name));
+    let value = said.map(str::to_owned).or(entry.value);
+    if value.as_deref().is_some_and(|value| !Sent::takes(value)) {
+        return Err(here("has a value that no header takes"));
+    }
+    Ok(Field { header: entry.header, value, account: entry.account, name })
 }
 
 impl Default for Redirect {

@@ -1,8 +1,10 @@
 //! Who serves a resource, and what its caller may see of a session or of the environment.
 
-use super::{Prefix, Profile};
+use super::{Field, Prefix, Profile, is_below};
 use crate::environment::Environment;
-use crate::model::{Credential, Form, Proof, Resource, Scheme, Secret, Session};
+use crate::model::{
+    Credential, Fields, Form, Proof, Resource, Scheme, Secret, Sent, Session, Static,
+};
 
 /// Who serves a resource: a profile, by one of its origins.
 #[derive(Debug, Clone, Copy)]
@@ -11,13 +13,30 @@ pub struct Service<'a> {
     pub prefix: &'a Prefix,
 }
 
-impl Service<'_> {
-    /// The account that a request asks for. The user name which the host wants beside any token
-    /// (`https://oauth2@host/...`) asks for none.
+impl<'a> Service<'a> {
+    /// The account that a request is for: the one that it names, else the one that its path
+    /// belongs to.
     #[must_use]
-    pub fn asked_account<'r>(&self, resource: &'r Resource) -> Option<&'r str> {
+    pub fn asked_account<'r>(&self, resource: &'r Resource) -> Option<&'r str>
+    where
+        'a: 'r,
+    {
+        self.named_account(resource).or_else(|| self.owner(resource))
+    }
+
+    /// The account that a request names. The user name which the host wants beside any token
+    /// (`https://oauth2@host/...`) names none.
+    #[must_use]
+    pub fn named_account<'r>(&self, resource: &'r Resource) -> Option<&'r str> {
         let name = resource.account.as_deref()?;
         (name != self.prefix.username && !name.is_empty()).then_some(name)
+    }
+
+    /// Whose account the path belongs to: by the longest rule.
+    fn owner(&self, resource: &Resource) -> Option<&'a str> {
+        let path = resource.path.as_deref()?;
+        let rules = self.profile.paths.iter().filter(|(above, _)| is_below(path, above));
+        rules.max_by_key(|(above, _)| above.len()).map(|(_, account)| account.as_str())
     }
 
     /// What a caller may see of a session: this token of it.
@@ -35,7 +54,34 @@ impl Service<'_> {
             }),
             renewable: session.tokens.refresh.is_some(),
             refresh: None,
+            fields: self.fields(&session.fields),
         }
+    }
+
+    /// What a caller may see of a token that a person made by hand: it goes to every host of the
+    /// profile as that host takes a token.
+    #[must_use]
+    pub fn pasted(&self, entry: &Static) -> Credential {
+        Credential {
+            username: self.username_for(&entry.key.account),
+            secret: entry.secret.clone(),
+            form: Form::Token(self.prefix.scheme),
+            expires: entry.expires,
+            proof: None,
+            renewable: false,
+            refresh: None,
+            fields: self.fields(&entry.fields),
+        }
+    }
+
+    /// The profile's fields, each with the value that comes first.
+    fn fields(&self, kept: &Fields) -> Vec<Sent> {
+        let sent = |field: &Field| Sent {
+            name: field.name.clone(),
+            header: field.header.clone(),
+            value: field.value.clone().or_else(|| kept.get(&field.name).cloned()),
+        };
+        self.profile.fields.iter().map(sent).collect()
     }
 
     /// What goes beside a token of this account.
@@ -60,6 +106,7 @@ impl Service<'_> {
         let token = own.or_else(|| host_token(resource, environment))?;
         Some(Credential {
             username: self.username_for(self.asked_account(resource).unwrap_or_default()),
+            fields: self.fields(&Fields::new()),
             ..environment_credential(token, Form::Token(self.prefix.scheme))
         })
     }
@@ -95,5 +142,6 @@ fn environment_credential(token: &str, form: Form) -> Credential {
         proof: None,
         renewable: false,
         refresh: None,
+        fields: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Exchanged, Holder, Identity, Key, Place, Record, Secret, Session, Static, TokenSet,
+    Exchanged, Fields, Holder, Identity, Key, Place, Record, Secret, Session, Static, TokenSet,
 };
 
 const VERSION: u32 = 1;
@@ -25,9 +25,13 @@ struct Written<'a> {
     path: Option<String>,
     account: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    provider_account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<String>,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    fields: Fields,
     #[serde(skip_serializing_if = "Option::is_none")]
     authority: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +51,8 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
     stored_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen_at: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     renewed_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -71,19 +77,19 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
         Record::Session(session) => {
             let Session {
                 key: _,
-                holder,
+                holder: _,
+                fields: _,
                 authority,
                 tokens,
                 signed_in,
                 renewed,
+                chosen,
                 exchanged,
                 former,
             } = session;
             let TokenSet { identity, access, refresh, expires, scope } = tokens;
             Written {
                 kind: "session",
-                name: holder.name.clone(),
-                email: holder.email.clone(),
                 authority: Some(authority.clone()),
                 access_token: access.as_ref().map(exposed),
                 refresh_token: refresh.as_ref().map(exposed),
@@ -92,6 +98,7 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
                 expires_at: *expires,
                 scope: scope.clone(),
                 stored_at: *signed_in,
+                chosen_at: (chosen != signed_in).then_some(*chosen),
                 renewed_at: Some(*renewed),
                 exchanged: exchanged
                     .iter()
@@ -106,7 +113,17 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
             }
         }
         Record::Static(entry) => {
-            let Static { key: _, secret, authtype, expires, refresh, stored } = entry;
+            let Static {
+                key: _,
+                holder: _,
+                fields: _,
+                secret,
+                authtype,
+                expires,
+                refresh,
+                stored,
+                chosen,
+            } = entry;
             Written {
                 kind: "static",
                 secret: Some(exposed(secret)),
@@ -114,6 +131,7 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
                 expires_at: *expires,
                 refresh_token: refresh.as_ref().map(exposed),
                 stored_at: *stored,
+                chosen_at: (chosen != stored).then_some(*chosen),
                 ..Written::default()
             }
         }
@@ -122,10 +140,16 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
     written.v = VERSION;
     written.account.clone_from(account);
     written.path.clone_from(path);
+    let Holder { id, name, email } = record.holder();
+    written.provider_account.clone_from(id);
+    written.name.clone_from(name);
+    written.email.clone_from(email);
+    written.fields.clone_from(record.fields());
     match place {
         Place::Profile(name) => {
             written.profile = Some(name.clone());
-            written.client_id = Some(client_id.clone());
+            // A token that a person pasted was issued to no client.
+            written.client_id = matches!(record, Record::Session(_)).then(|| client_id.clone());
         }
         Place::Origin(origin) => written.origin = Some(origin.clone()),
     }
@@ -148,15 +172,22 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
     }
     let (place, client_id) = match (written.profile, written.client_id, written.origin) {
         (Some(name), Some(client_id), None) => (Place::Profile(name), client_id),
+        (Some(name), None, None) if written.kind == "static" => {
+            (Place::Profile(name), String::new())
+        }
         (None, None, Some(origin)) => (Place::Origin(origin), String::new()),
         _ => return Err(broken("names no place")),
     };
     let key = Key { place, client_id, account: written.account, path: written.path };
+    let holder = Holder { id: written.provider_account, name: written.name, email: written.email };
+    let (fields, stored) = (written.fields, written.stored_at);
+    let chosen = written.chosen_at.unwrap_or(stored);
     let secret = |text: Option<Zeroizing<String>>| text.map(|text| Secret::new(text.as_str()));
     match (written.kind, secret(written.secret)) {
         ("session", None) => Ok(Record::Session(Session {
             key,
-            holder: Holder { name: written.name, email: written.email },
+            holder,
+            fields,
             authority: written.authority.unwrap_or_default(),
             tokens: TokenSet {
                 identity: secret(written.id_token)
@@ -167,8 +198,9 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
                 expires: written.expires_at,
                 scope: written.scope,
             },
-            signed_in: written.stored_at,
-            renewed: written.renewed_at.unwrap_or(written.stored_at),
+            signed_in: stored,
+            renewed: written.renewed_at.unwrap_or(stored),
+            chosen,
             exchanged: written
                 .exchanged
                 .into_iter()
@@ -186,7 +218,10 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
             authtype: written.authtype,
             expires: written.expires_at,
             refresh: secret(written.refresh_token),
-            stored: written.stored_at,
+            holder,
+            fields,
+            stored,
+            chosen,
         })),
         _ => Err(broken("is of an unknown kind")),
     }
@@ -205,7 +240,8 @@ mod tests {
         };
         Record::Session(Session {
             key,
-            holder: Holder { name: Some("Alice".into()), email: None },
+            holder: Holder { id: None, name: Some("Alice".into()), email: None },
+            fields: Fields::new(),
             authority: "https://auth.acme.dev/".into(),
             tokens: TokenSet {
                 identity: None,
@@ -216,6 +252,7 @@ mod tests {
             },
             signed_in: 10,
             renewed: 11,
+            chosen: 10,
             exchanged: vec![Exchanged {
                 origin: "https://r".into(),
                 token: Secret::new("xt"),
@@ -239,8 +276,11 @@ mod tests {
     #[test]
     fn the_bytes_of_a_static_credential_are_pinned() {
         let text = r#"{"v":1,"kind":"static","origin":"https://a","path":"p","account":"u","secret":"s","authtype":"Bearer","expires_at":5,"stored_at":1}"#;
-        let record = read(text.as_bytes(), "x").unwrap();
-        assert_eq!(std::str::from_utf8(&write(&record)).unwrap(), text);
+        let pasted = r#"{"v":1,"kind":"static","profile":"acme","account":"u","provider_account":"id","email":"e","fields":{"tenant":"t"},"secret":"s","stored_at":1,"chosen_at":2}"#;
+        for text in [text, pasted] {
+            let record = read(text.as_bytes(), "x").unwrap();
+            assert_eq!(std::str::from_utf8(&write(&record)).unwrap(), text);
+        }
     }
 
     #[test]

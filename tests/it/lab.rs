@@ -13,6 +13,8 @@
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
 //! | [`systems`] | sites that people sign in to today, as their documents describe them |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
+//! | [`tokens`] | personal access tokens as a server keeps them: an example |
+//! | [`token_server`] | the API around them |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
 //! | [`client`] | HTTP/1.1 by hand, down to arbitrary bytes |
 //! | [`listener`] | a free port and a thread for every connection |
@@ -38,6 +40,8 @@ pub mod sandbox;
 pub mod server;
 pub mod systems;
 pub mod tls;
+pub mod token_server;
+pub mod tokens;
 pub mod watched;
 pub mod wire;
 
@@ -49,3 +53,4 @@ pub use git_host::{GitHost, Scheme};
 pub use registry::{Door, IMAGE, Registry};
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};
+pub use token_server::TokenServer;

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no public face")]
 #![allow(clippy::disallowed_methods, reason = "the nevers of the house are for src")]
 
+mod accounts;
 mod asked;
 mod askpass;
 mod bazel;
@@ -32,6 +33,7 @@ mod lab_itself;
 mod leaks;
 mod listener;
 mod paste;
+mod pasted;
 mod peers;
 mod peers_cargo;
 mod peers_kubectl;

@@ -163,7 +163,7 @@ fn one_host_opens_one_browser_at_a_time_whatever_the_account() {
 }
 
 #[test]
-fn fifty_gets_without_a_refresh_token_and_without_a_person_are_fifty_misses() {
+fn fifty_gets_without_a_refresh_token_and_without_a_person_have_all_expired() {
     let options = Options { refreshing: Refreshing::Never, ..Options::default() };
     let scene = Scene::with(Scheme::Basic, options);
     let token = scene.authority.grant("alice").access;
@@ -172,7 +172,7 @@ fn fifty_gets_without_a_refresh_token_and_without_a_person_are_fifty_misses() {
     planted::put(&scene, "alice", &record);
     scene.nobody();
     for finished in wait_for_all(start_many(&scene)) {
-        finished.assert_status(2).assert_stdout("");
+        finished.assert_status(4).assert_stdout("");
     }
     assert_eq!(scene.authority.asked("/token"), 0);
 }

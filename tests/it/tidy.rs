@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vault", &["clock", "disk", "environment", "error", "model", "program"]),
     ("oauth", &["clock", "disk", "environment", "error", "model", "profile", "ui"]),
     ("broker", &["clock", "environment", "error", "model", "oauth", "profile", "ui", "vault"]),
-    ("cli", &["dialect", "error", "profile"]),
+    ("cli", &["dialect", "error", "model", "profile"]),
     (
         "person",
         &[

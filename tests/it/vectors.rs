@@ -108,7 +108,7 @@ fn the_sources_name_rules_that_exist() {
             for pair in words.windows(2) {
                 if matches!(pair[0], "rule" | "rules" | "Rule" | "Rules" | "to")
                     && pair[1].len() > 1
-                    && pair[1].starts_with(['G', 'V', 'E'])
+                    && pair[1].starts_with(['G', 'V', 'E', 'N'])
                     && pair[1][1..].bytes().all(|byte| byte.is_ascii_digit())
                 {
                     named += 1;

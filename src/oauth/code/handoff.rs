@@ -8,7 +8,7 @@ use super::listener::{self, Event, Verdict};
 use super::{parameters, query_of, random, show, wait};
 use crate::error::{Error, Kind};
 use crate::model::{Holder, Secret, TokenSet};
-use crate::oauth::{Attempt, Failure, SignedIn, Whose};
+use crate::oauth::{Attempt, Failure, Introduction, SignedIn};
 use crate::profile::{Flow, Handoff};
 
 /// The names by which a browser may call a listener on both families.
@@ -117,20 +117,24 @@ impl Pending<'_> {
 
     /// What the site itself says about the token; what the address says may be anybody's.
     fn whose(&self, handed: Handed) -> Result<SignedIn, Failure> {
-        let Attempt { oauth, profile, .. } = self.attempt;
+        let Attempt { oauth, profile, options, .. } = self.attempt;
         let token = Secret::new(handed.token);
-        let Whose { account, holder } = oauth.whose(profile, None, &token)?.unwrap_or_default();
         let unusable = |what: String| Failure::Other(Error::new(Kind::Rejected, what));
-        let Some(account) = account else {
-            return Err(unusable(format!("{} does not say whose token it is", profile.home())));
-        };
+        let who = oauth.introduce(profile, &token, &options.fields);
+        let Introduction { account, holder, fields } = who.map_err(|failure| match failure {
+            Failure::Denied => unusable(format!("{} does not take it", profile.home())),
+            failure => failure,
+        })?;
         if let (Some(said), Some(known)) = (&handed.email, &holder.email)
             && !said.eq_ignore_ascii_case(known)
         {
             return Err(unusable(format!("it is {known}'s, and the address says {said}")));
         }
-        let holder =
-            Holder { name: holder.name.or(handed.name), email: holder.email.or(handed.email) };
+        let holder = Holder {
+            id: holder.id,
+            name: holder.name.or(handed.name),
+            email: holder.email.or(handed.email),
+        };
         let tokens = TokenSet {
             identity: None,
             access: Some(token),
@@ -139,7 +143,7 @@ impl Pending<'_> {
             scope: None,
         };
         let client_id = profile.client_id.clone();
-        Ok(SignedIn { tokens, client_id, account: Some(account), holder })
+        Ok(SignedIn { tokens, client_id, account, holder, fields })
     }
 }
 
@@ -182,7 +186,7 @@ fn confirm(
     let Attempt { oauth, profile, options, .. } = attempt;
     let (ui, home) = (oauth.ui, profile.home());
     let account = signed_in.account.as_deref().unwrap_or_default();
-    let Holder { name, email } = &signed_in.holder;
+    let Holder { name, email, .. } = &signed_in.holder;
     let known: Vec<_> =
         [name, email].into_iter().flatten().filter(|known| *known != account).cloned().collect();
     let holder = if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) };

@@ -36,6 +36,9 @@ const PROFILE_KEYS: &[&str] = &[
     "persist",
     "revoke",
     "account",
+    "paths",
+    "token_page",
+    "fields",
 ];
 const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
@@ -56,6 +59,8 @@ const RELAY_NAMES: &[&str] = &[
     "expires_in",
 ];
 const ACCOUNT_KEYS: &[&str] = &["url", "id", "name", "email"];
+
+const FIELD_KEYS: &[&str] = &["header", "account", "env", "value"];
 
 /// serde alone would name a key's neighbours in a list of twenty; a person wants the one.
 pub(super) fn check(file: &toml::Table) -> Result<()> {
@@ -80,6 +85,12 @@ pub(super) fn check(file: &toml::Table) -> Result<()> {
         let origins = profile.get("origins").and_then(toml::Value::as_array);
         for origin in origins.into_iter().flatten().filter_map(toml::Value::as_table) {
             check(origin, ORIGIN_KEYS, &format!("[profile.{name}] origins: "))?;
+        }
+        let fields = profile.get("fields").and_then(toml::Value::as_table);
+        for (field, table) in fields.into_iter().flatten() {
+            if let Some(table) = table.as_table() {
+                check(table, FIELD_KEYS, &format!("[profile.{name}.fields.{field}] "))?;
+            }
         }
         for (key, known) in [
             ("redirect", REDIRECT_KEYS),
