@@ -5,6 +5,7 @@ mod exchanged;
 mod handed;
 pub mod pasted;
 pub mod session;
+pub mod workload;
 
 use std::time::Duration;
 
@@ -85,6 +86,9 @@ fn serve(request: &Request, service: Service<'_>, world: &World<'_>) -> Result<O
     let want =
         Want { place: profile.place(), account: service.asked_account(resource), path: None };
     let road = Road { request, service, profile, world, want };
+    if let Some(workload) = workload::fleeting(profile, world) {
+        return workload::get(&road, workload);
+    }
     match &service.prefix.exchange {
         None => token(&road),
         Some(exchange) => exchanged::get(&road, exchange),
@@ -200,10 +204,13 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     }
     // One rejection is a dead token, and renewed away. A second one means that renewing does not
     // help, and a third that signing in does not either.
-    if setbacks.rejections <= 1
-        && !ended
-        && let Some(session) = held
-    {
+    let workload = world.profiles.workload_of(profile);
+    let renewable = |session: &mut Session| {
+        setbacks.rejections <= 1
+            && !ended
+            && (workload.is_none() || session.tokens.refresh.is_some())
+    };
+    if let Some(session) = held.take_if(renewable) {
         match refresh(road, &pen, session)? {
             Renewal::Answer(outcome) => return Ok(outcome),
             Renewal::Useless => {}
@@ -219,6 +226,9 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         return Ok(Outcome::NotFound(
             Error::new(Kind::Rejected, what).hint("check what the account may do there"),
         ));
+    }
+    if let Some(workload) = workload {
+        return workload::renew(road, workload, &pen, held);
     }
     if setbacks.refused_lately(now) {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
@@ -317,7 +327,7 @@ fn has_ended(record: &Record, world: &World<'_>) -> bool {
 fn is_rejected(request: &Request, session: &Session, profile: &Profile) -> bool {
     let last = |token: &String| {
         // The session was written without it.
-        profile.persist == Persist::RefreshToken && session.former.first() == Some(token)
+        profile.persist == Some(Persist::RefreshToken) && session.former.first() == Some(token)
     };
     request.proof.as_ref().is_some_and(|proof| {
         proof.key == session.key.digest() && (session.holds(&proof.token) || last(&proof.token))

@@ -202,7 +202,7 @@ fn with_world(
     let tell = |text: &str| ui.warn(text);
     let world = World {
         vault: Vault::new(profiles.store.clone(), environment, clock, &tell, &hidden),
-        oauth: Oauth::new(&ui, clock, environment),
+        oauth: Oauth::new(&ui, clock, environment, &hidden),
         profiles: &profiles,
         ui: &ui,
         clock,
@@ -216,7 +216,8 @@ fn with_world(
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use crate::dialect::git::fuzz as git_request;
-    pub use crate::oauth::fuzzing::{challenge, handoff, metadata, redirect, registration, relay};
+    pub use crate::oauth::fuzzing::{challenge, claims, handoff, keys, metadata, redirect};
+    pub use crate::oauth::fuzzing::{registration, relay};
     pub use crate::oauth::fuzzing::{resource_metadata, token_answer};
     pub use crate::profile::fuzz as configuration;
     pub use crate::vault::fuzz as record;
@@ -232,10 +233,12 @@ mod tests {
     fn the_seeds_of_the_fuzz_targets_hold() {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         let targets: &[Target] = &[
+            ("claims", fuzzing::claims),
             ("challenge", fuzzing::challenge),
             ("configuration", fuzzing::configuration),
             ("git_request", fuzzing::git_request),
             ("handoff", fuzzing::handoff),
+            ("keys", fuzzing::keys),
             ("metadata", fuzzing::metadata),
             ("record", fuzzing::record),
             ("redirect", fuzzing::redirect),

@@ -3,6 +3,7 @@
 
 mod address;
 mod answer;
+mod aws;
 mod challenge;
 mod code;
 mod device;
@@ -15,6 +16,8 @@ mod qr;
 mod registration;
 mod relay;
 mod service;
+mod timestamp;
+pub mod workload;
 
 use std::time::Duration;
 
@@ -23,7 +26,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::{Fields, Holder, Secret, Sent, TokenSet};
+use crate::model::{Fields, Holder, Identity, Secret, Sent, TokenSet};
 use crate::profile::{AccountSource, Field, Flow, Profile, Site};
 use crate::ui::Ui;
 use address::Reach;
@@ -31,6 +34,7 @@ use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
 use metadata::Server;
 use registration::Client;
+use timestamp::rfc3339;
 
 /// How long a person may take unless somebody says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
@@ -124,15 +128,22 @@ pub struct Oauth<'a> {
     pub ui: &'a Ui<'a>,
     pub clock: &'a dyn Clock,
     environment: &'a Environment,
+    /// Names of variables that no child may see.
+    hidden: &'a dyn Fn(&str) -> bool,
     http: Http<'a>,
     /// For what hosts say that nobody configured.
     guarded: Http<'a>,
 }
 
 impl<'a> Oauth<'a> {
-    pub fn new(ui: &'a Ui<'a>, clock: &'a dyn Clock, environment: &'a Environment) -> Self {
+    pub fn new(
+        ui: &'a Ui<'a>,
+        clock: &'a dyn Clock,
+        environment: &'a Environment,
+        hidden: &'a dyn Fn(&str) -> bool,
+    ) -> Self {
         let guarded = Http::within(Reach::Outside, environment);
-        Self { ui, clock, environment, http: Http::new(environment), guarded }
+        Self { ui, clock, environment, hidden, http: Http::new(environment), guarded }
     }
 
     /// The way to a profile's servers.
@@ -252,12 +263,24 @@ impl<'a> Oauth<'a> {
         issuer: Option<&str>,
         answer: &Answer,
     ) -> Result<TokenSet, Failure> {
-        let now = self.clock.now();
-        let identity = parse_answer::<TokenAnswer>(answer)
-            .and_then(|parsed| parsed.id_token)
-            .filter(|_| profile.wants_identity())
-            .and_then(|token| identity::read(&token, client_id, issuer, now));
-        read_token(answer, identity, now)
+        let identity = self.identity(profile, client_id, issuer, answer);
+        read_token(answer, identity, self.clock.now())
+    }
+
+    /// The ID token of an answer, where a host of the profile wants one.
+    fn identity(
+        &self,
+        profile: &Profile,
+        client_id: &str,
+        issuer: Option<&str>,
+        answer: &Answer,
+    ) -> Option<Identity> {
+        let token =
+            parse_answer::<TokenAnswer>(answer)?.id_token.filter(|_| profile.wants_identity())?;
+        // A relay knows no clients, so its token may be for anybody.
+        let nobody = profile.site.is_some() && client_id.is_empty();
+        let audience = (!nobody).then_some(client_id);
+        identity::read(&token, audience, issuer, self.clock.now())
     }
 
     /// Revokes a session's tokens, the refresh token first (RFC 7009 section 2.1). `false` where
@@ -271,6 +294,11 @@ impl<'a> Oauth<'a> {
         client_id: &str,
         tokens: &TokenSet,
     ) -> Result<bool, Failure> {
+        if let Some(workload) = &profile.workload
+            && !workload.exchange.is_oauth()
+        {
+            return self.give_back(profile, &workload.exchange, tokens);
+        }
         let endpoint = match &profile.endpoints.revocation {
             Some(endpoint) => endpoint.clone(),
             None => match self.server(profile, metadata::LIFETIME)?.revocation {
@@ -344,6 +372,7 @@ impl<'a> Oauth<'a> {
         }
         match wanted {
             Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
+            Flow::Workload => unable("has no [workload] in its profile"),
             Flow::Token => unable("has no sign-in: a token is pasted there"),
             Flow::Device if !device => unable("has no device authorization endpoint"),
             Flow::Browser | Flow::Paste if !authorization => {
@@ -532,6 +561,7 @@ fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
 /// message goes out that could act on a terminal.
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
+    pub use super::aws::fuzz as keys;
     pub use super::challenge::fuzz as challenge;
     pub use super::code::fuzz as redirect;
     pub use super::code::handoff::fuzz as handoff;
@@ -539,6 +569,7 @@ pub mod fuzzing {
     pub use super::metadata::fuzz as metadata;
     pub use super::registration::fuzz as registration;
     pub use super::relay::fuzz as relay;
+    pub use super::workload::fuzz as claims;
     use super::{Answer, Failure, identity, read_token};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -549,7 +580,7 @@ pub mod fuzzing {
         let now = 1_700_000_000;
         // The same bytes as what an ID token says.
         let token = format!("e30.{}.e30", URL_SAFE_NO_PAD.encode(body));
-        let found = identity::read(&token, "client", Some("https://auth.example"), now);
+        let found = identity::read(&token, Some("client"), Some("https://auth.example"), now);
         assert!(found.is_none_or(|identity| identity.expires > now - 61));
         for kind in ["application/json", "application/x-www-form-urlencoded"] {
             for status in [200, 400, 503] {

@@ -5,6 +5,7 @@ mod config;
 mod remembered;
 mod service;
 mod site;
+pub mod workload;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::model::{Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, Tok
 pub use remembered::Found;
 pub use service::{Service, environment_token};
 pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
+use workload::Workload;
 
 /// What the configuration says as a whole.
 #[derive(Debug, Default)]
@@ -53,6 +55,8 @@ pub enum Flow {
     Handoff,
     /// The site keeps the tokens until we ask for them with the PKCE verifier.
     Relay,
+    /// Nobody signs in: the platform that this program runs on vouches for it.
+    Workload,
     /// A token that the person makes at the provider and pastes.
     Token,
     /// Nobody signs in at this host: only what was stored is answered.
@@ -67,16 +71,6 @@ pub enum Refresh {
     BeforeExpiry,
     /// At each call, whatever its age.
     Always,
-}
-
-/// What of a session is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Persist {
-    #[default]
-    All,
-    /// No token that a host takes: each process renews for itself.
-    RefreshToken,
 }
 
 /// Who says that a provider issues the credentials of an origin.
@@ -107,6 +101,10 @@ pub struct Profile {
     /// Resource indicator (RFC 8707).
     pub resource: Option<String>,
     pub flow: Option<Flow>,
+    /// For the flow of that name.
+    pub workload: Option<Workload>,
+    /// `None`: what the flow calls for.
+    pub persist: Option<Persist>,
     pub redirect: Redirect,
     pub token_env: Vec<String>,
     /// Seconds before its expiry at which a token is renewed.
@@ -114,7 +112,6 @@ pub struct Profile {
     pub account: Option<AccountSource>,
     pub site: Option<Site>,
     pub refresh: Refresh,
-    pub persist: Persist,
     /// Whether a sign-out tells the server.
     pub revoke: bool,
     /// Variables of the environment that the profile expects, and that are not set.
@@ -149,11 +146,29 @@ pub struct Prefix {
     pub exchange: Option<Exchange>,
 }
 
-/// The host takes no token of the session, but what it gives for one: Azure's registries do.
+/// How much of a session is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Persist {
+    /// Every token that a later request can use.
+    All,
+    /// No token that a host takes: each process renews for itself.
+    RefreshToken,
+}
+
+/// The host takes no token of the session, but what it gives for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exchange {
-    /// Whose directory the account is in.
-    pub tenant: Option<String>,
+pub enum Exchange {
+    /// Azure's registries.
+    Acr {
+        /// Whose directory the account is in.
+        tenant: Option<String>,
+    },
+    /// AWS's security token service.
+    AwsSts {
+        /// The ARN of the role to assume.
+        role: String,
+    },
 }
 
 /// Where the provider answers. Whatever is missing is discovered from the issuer.
@@ -276,6 +291,13 @@ impl Profiles {
         .copied()
     }
 
+    /// How a profile gets its tokens without a person, where that is its flow.
+    #[must_use]
+    pub fn workload_of<'p>(&self, profile: &'p Profile) -> Option<&'p Workload> {
+        let chosen = self.flow.filter(|flow| *flow != Flow::Auto).or(profile.flow);
+        profile.workload.as_ref().filter(|_| chosen == Some(Flow::Workload))
+    }
+
     /// Whether the person named this host as one that may say who issues its tokens.
     #[must_use]
     pub fn may_discover(&self, resource: &Resource) -> bool {
@@ -306,10 +328,10 @@ impl Profiles {
     pub fn is_secret_variable(&self, name: &str) -> bool {
         let ours =
             name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("VALETKEY_TOKEN_"));
-        ours || self
-            .configured
-            .iter()
-            .any(|profile| profile.token_env.iter().any(|own| own == name))
+        ours || self.configured.iter().any(|profile| {
+            let identity = profile.workload.as_ref().and_then(Workload::token_env);
+            profile.token_env.iter().any(|own| own == name) || identity == Some(name)
+        })
     }
 }
 

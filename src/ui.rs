@@ -121,6 +121,14 @@ impl<'a> Ui<'a> {
         to_stderr(&format!("warning: {}", sanitize(text)));
     }
 
+    /// Lets GitHub Actions hide a token wherever it would show up in the log of the job. The
+    /// runner reads the line, and shows it to nobody.
+    pub fn mask(&self, token: &str) {
+        if self.environment.get("GITHUB_ACTIONS").is_some() {
+            to_stderr(&format!("::add-mask::{token}"));
+        }
+    }
+
     /// One step of the road, for VALETKEY_LOG. Steps hold names and numbers, never secrets.
     pub fn log(&self, step: impl FnOnce() -> String) {
         if self.logging {

@@ -1,5 +1,5 @@
 //! Hosts that take no token of the session, but what they give for one. It is kept with the
-//! session, for the very origin that gave it, and ends with the token that it was given for.
+//! session, for the very URL that gave it, and ends with the token that it was given for.
 
 use super::{PATIENCE, Road, found, login_command, nothing_ready, own, session, token};
 use crate::error::{Error, Kind, Result};
@@ -36,7 +36,7 @@ pub(super) fn get(road: &Road<'_>, exchange: &Exchange) -> Result<Outcome> {
             return found(credential(road, &session, exchanged));
         }
         let Some(access) = session.token(service.prefix.token).cloned() else { continue };
-        match world.oauth.exchange(&service.prefix.origin, exchange, &access) {
+        match world.oauth.exchange(&service.prefix.url(), exchange, &access) {
             Ok(exchanged) => {
                 let answer = credential(road, &session, &exchanged);
                 session.exchanged.retain(|other| other.origin != exchanged.origin);
@@ -65,14 +65,14 @@ pub(super) fn get(road: &Road<'_>, exchange: &Exchange) -> Result<Outcome> {
 /// What this origin gave, if it lives for so many seconds more.
 fn kept<'s>(road: &Road<'_>, session: &'s Session, margin: u64) -> Option<&'s Exchanged> {
     let now = road.world.clock.now();
+    let url = road.service.prefix.url();
     let ours = |exchanged: &&Exchanged| {
-        exchanged.origin == road.service.prefix.origin
-            && exchanged.expires > now.saturating_add(margin)
+        exchanged.origin == url && exchanged.expires > now.saturating_add(margin)
     };
     session.exchanged.iter().find(ours).filter(|_| !session.is_from_the_future(now))
 }
 
-fn credential(road: &Road<'_>, session: &Session, exchanged: &Exchanged) -> Credential {
+pub(super) fn credential(road: &Road<'_>, session: &Session, exchanged: &Exchanged) -> Credential {
     Credential {
         expires: Some(exchanged.expires),
         ..road.service.credential(session, &exchanged.token)

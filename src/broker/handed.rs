@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::{PATIENCE, World, pasted};
+use super::{PATIENCE, World, pasted, workload};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
     Caller, Credential, Fields, Form, Holder, Key, Offer, Outcome, Place, Presented, Record,
     Request, Resource, Secret, Static,
 };
-use crate::profile::{self, Persist, Service};
+use crate::profile::{self, Persist, Profile, Service};
 use crate::vault::Want;
 
 /// Hosts without a profile are never asked about: only what was handed over for this very origin
@@ -82,10 +82,14 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
     let resource = &request.resource;
     if let Some(service) = world.profiles.find(resource) {
         let profile = service.profile;
+        // A caller without capabilities hands back what it got, and nothing of that is kept.
+        if workload::fleeting(profile, world).is_some() {
+            return Ok(());
+        }
         let signed_in =
             || world.vault.peek(&Want { place: profile.place(), account: None, path: None });
         // Where no such token is written, none comes in by another door.
-        if profile.persist == Persist::RefreshToken && signed_in()?.is_some() {
+        if profile.persist == Some(Persist::RefreshToken) && signed_in()?.is_some() {
             return Ok(());
         }
         let from_environment = service.environment_token(resource, world.environment);
@@ -193,8 +197,15 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
     let presented = request.presented.as_ref();
     let mut erased = false;
     if let Some(service) = world.profiles.find(resource) {
+        let profile = service.profile;
+        if workload::fleeting(profile, world).is_some() {
+            // Only what is surely ours goes to the server that issued it.
+            let ours = presented.filter(|presented| is_ours(request, presented, profile));
+            return ours.map_or(Ok(false), |ours| workload::give_back(profile, &ours.token, world));
+        }
+        let vouched = world.profiles.workload_of(profile).is_some();
         let account = service.asked_account(resource);
-        let want = Want { place: service.profile.place(), account, path: None };
+        let want = Want { place: profile.place(), account, path: None };
         // Who presents nothing means whatever would answer.
         let records = match presented {
             Some(_) => world.vault.matching(&want)?,
@@ -215,6 +226,11 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
             };
             if session.tokens.access.is_none() {
                 continue;
+            }
+            let meant =
+                presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
+            if let Some(access) = session.tokens.access.as_ref().filter(|_| vouched && meant) {
+                workload::give_back(profile, access, world)?;
             }
             match presented {
                 // Who names no secret has not been rejected by any host: it is a sign-out.
@@ -239,6 +255,16 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
         }
     }
     Ok(erased)
+}
+
+/// Whether this profile issued what the caller presents: by the caller's own word, or because the
+/// host that rejected it is the one that issues.
+fn is_ours(request: &Request, presented: &Presented, profile: &Profile) -> bool {
+    let told = request.proof.as_ref().is_some_and(|proof| {
+        proof.place == profile.place().digest() && proof.token == presented.token.fingerprint()
+    });
+    let issuer = profile.endpoints.token.as_ref().map(|url| url.origin().ascii_serialization());
+    told || issuer == Some(request.resource.web_origin())
 }
 
 /// Every origin that a `get` would answer without asking anybody, with its user name.

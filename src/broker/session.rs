@@ -15,8 +15,8 @@ use crate::vault::{Pen, Setbacks, Want};
 /// As `Pen::save`.
 pub fn keep(session: &Session, profile: &Profile, pen: &Pen<'_>) -> Result<()> {
     match profile.persist {
-        Persist::All => pen.save_session(session),
-        Persist::RefreshToken => pen.save_session(&session.without_access()),
+        Some(Persist::RefreshToken) => pen.save_session(&session.without_access()),
+        Some(Persist::All) | None => pen.save_session(session),
     }
 }
 

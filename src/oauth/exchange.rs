@@ -1,13 +1,12 @@
-//! Azure Container Registry's exchange: an access token of Microsoft Entra ID for a refresh token
-//! of one registry, which that registry's own realm takes (AAD-OAuth.md of Azure/acr).
+//! What one host gives for a token of the session. Azure Container Registry gives a refresh token
+//! of its own for an access token of Microsoft Entra ID, which its realm takes (AAD-OAuth.md of
+//! Azure/acr); AWS gives the keys of a role.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use url::Url;
 
 use super::answer::{parse_answer, refused};
-use super::{Failure, Oauth};
+use super::{Failure, Oauth, workload};
 use crate::error::{Error, Kind};
 use crate::model::{Exchanged, Secret};
 use crate::profile::Exchange;
@@ -20,20 +19,27 @@ struct Given {
     refresh_token: String,
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    exp: u64,
-}
-
 impl Oauth<'_> {
-    /// Asks the registry at `origin` for its own token.
+    /// Asks the host at `origin` what it gives for a token of the session.
     ///
     /// # Errors
-    /// `GrantDead` when it does not take this access token, `Transient`, `Other`.
+    /// `GrantDead` when it does not take this token, `Transient`, `Other`.
     pub fn exchange(
         &self,
         origin: &str,
         exchange: &Exchange,
+        token: &Secret,
+    ) -> Result<Exchanged, Failure> {
+        match exchange {
+            Exchange::Acr { tenant } => self.registry_token(origin, tenant.as_deref(), token),
+            Exchange::AwsSts { role } => self.assume_role(origin, role, token),
+        }
+    }
+
+    fn registry_token(
+        &self,
+        origin: &str,
+        tenant: Option<&str>,
         access: &Secret,
     ) -> Result<Exchanged, Failure> {
         let unusable =
@@ -46,7 +52,7 @@ impl Oauth<'_> {
             ("service", service),
             ("access_token", access.expose()),
         ];
-        form.extend(exchange.tenant.as_deref().map(|tenant| ("tenant", tenant)));
+        form.extend(tenant.map(|tenant| ("tenant", tenant)));
         self.ui.log(|| format!("exchange at {url}"));
         let answer = self.http.post(&url, &form)?;
         match answer.status {
@@ -60,14 +66,8 @@ impl Oauth<'_> {
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(unusable("gave a token with characters that no token may have"));
         }
-        let expires = end(&token).unwrap_or(self.clock.now() + LIFETIME);
-        Ok(Exchanged { origin: origin.to_owned(), token: Secret::new(token), expires })
+        let token = Secret::new(token);
+        let expires = workload::end(&token).unwrap_or(self.clock.now() + LIFETIME);
+        Ok(Exchanged { origin: origin.to_owned(), token, expires })
     }
-}
-
-/// `exp` of a JWT that came from its issuer over TLS: only our own patience depends on it.
-fn end(token: &str) -> Option<u64> {
-    let payload = token.split('.').nth(1)?;
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    serde_json::from_slice(&payload).ok().map(|Claims { exp }| exp)
 }

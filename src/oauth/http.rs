@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Certificate;
+pub(super) use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
 use serde_json::Value;
@@ -22,6 +23,7 @@ use crate::profile::{is_loopback, is_safe};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(30);
+const JSON: &str = "application/json";
 /// Bytes of an answer.
 const LIMIT: u64 = 1 << 20;
 
@@ -48,14 +50,29 @@ pub(super) struct Answer {
     pub(super) sent: Vec<Secret>,
 }
 
+/// A request that is neither a form nor a plain question.
+#[derive(Default)]
+pub(super) struct Special<'r> {
+    pub(super) headers: &'r [(&'r str, &'r str)],
+    pub(super) bearer: Option<&'r Secret>,
+    /// JSON.
+    pub(super) body: Option<serde_json::Value>,
+    /// What is in the body and nobody may see.
+    pub(super) secret: Option<&'r Secret>,
+}
+
 /// Fields of our requests whose values are secrets.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 11] = [
+    "WebIdentityToken",
     "access_token",
+    "assertion",
+    "client_assertion",
     "client_secret",
     "code",
     "code_verifier",
     "device_code",
     "refresh_token",
+    "subject_token",
     "token",
 ];
 
@@ -99,7 +116,22 @@ impl<'a> Http<'a> {
     /// # Errors
     /// `Transient` when there is no whole answer, `Other` when the URL is not safe.
     pub(super) fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Failure> {
-        let mut answer = send(url, self.client(url)?.post(url.clone()).form(form))?;
+        // GitHub answers in a form otherwise.
+        self.post_for(url, form, JSON)
+    }
+
+    /// As `post`, for an answer of this media type.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn post_for(
+        &self,
+        url: &Url,
+        form: &[(&str, &str)],
+        accept: &str,
+    ) -> Result<Answer, Failure> {
+        let request = self.client(url)?.post(url.clone()).header(ACCEPT, accept).form(form);
+        let mut answer = send(url, request)?;
         let secret =
             |(name, value): &&(&str, &str)| SECRETS.contains(name) && value.len() >= SHORTEST;
         answer.sent.extend(form.iter().filter(secret).map(|(_, value)| Secret::new(*value)));
@@ -116,7 +148,7 @@ impl<'a> Http<'a> {
         bearer: Option<&Secret>,
         headers: &[(String, String)],
     ) -> Result<Answer, Failure> {
-        let mut request = self.client(url)?.get(url.clone());
+        let mut request = self.client(url)?.get(url.clone()).header(ACCEPT, JSON);
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -126,14 +158,55 @@ impl<'a> Http<'a> {
         send(url, request)
     }
 
+    /// Sends what neither `post` nor `get` can.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn special(
+        &self,
+        method: Method,
+        url: &Url,
+        special: &Special<'_>,
+    ) -> Result<Answer, Failure> {
+        let request = self.client(url)?.request(method, url.clone());
+        let mut request = request.header(ACCEPT, JSON);
+        for (name, value) in special.headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = special.bearer {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = &special.body {
+            request = request.header(CONTENT_TYPE, JSON).body(body.to_string());
+        }
+        let mut answer = send(url, request)?;
+        answer.sent.extend([special.bearer, special.secret].into_iter().flatten().cloned());
+        Ok(answer)
+    }
+
+    /// Asks the metadata server of a machine of Google's, which speaks plain HTTP: nobody but the
+    /// machine itself hears it, and no proxy may.
+    ///
+    /// # Errors
+    /// `Transient` when there is no whole answer, `Other` when the URL is another server's.
+    pub(super) fn metadata(&self, url: &Url) -> Result<Answer, Failure> {
+        let known = matches!(url.host_str(), Some("metadata.google.internal" | "169.254.169.254"));
+        if !known && !is_loopback(url) {
+            let what = format!("{} is no metadata server of this machine", host(url));
+            return Err(Failure::Other(Error::new(Kind::Configuration, what)));
+        }
+        let client = self.client_for(true)?;
+        send(url, client.get(url.clone()).header("Metadata-Flavor", "Google"))
+    }
+
     /// Posts a JSON document and reads the answer.
     ///
     /// # Errors
     /// As `post`.
     pub(super) fn post_json(&self, url: &Url, document: &Value) -> Result<Answer, Failure> {
         let body = document.to_string();
-        let request = self.client(url)?.post(url.clone()).header(CONTENT_TYPE, "application/json");
-        send(url, request.body(body))
+        let request = self.client(url)?.post(url.clone()).header(ACCEPT, JSON);
+        send(url, request.header(CONTENT_TYPE, JSON).body(body))
     }
 
     /// Asks a resource without any credential, for the challenges of its refusal: the values of
@@ -142,7 +215,7 @@ impl<'a> Http<'a> {
     /// # Errors
     /// As `post`.
     pub(super) fn challenges(&self, url: &Url) -> Result<Vec<String>, Failure> {
-        let response = open(url, self.client(url)?.get(url.clone()))?;
+        let response = open(url, self.client(url)?.get(url.clone()).header(ACCEPT, JSON))?;
         if response.status().as_u16() != 401 {
             return Ok(Vec::new());
         }
@@ -159,11 +232,15 @@ impl<'a> Http<'a> {
             let what = format!("{} is on this machine or a private network", host(url));
             return Err(Failure::Other(Error::new(Kind::Rejected, what)));
         }
-        let cell = if is_loopback(url) { &self.this_machine } else { &self.outside };
+        self.client_for(is_loopback(url))
+    }
+
+    fn client_for(&self, this_machine: bool) -> Result<&Client, Failure> {
+        let cell = if this_machine { &self.this_machine } else { &self.outside };
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let client = self.build(is_loopback(url)).map_err(|error| {
+        let client = self.build(this_machine).map_err(|error| {
             let what = "the TLS client cannot be set up";
             let error = Error::new(Kind::Configuration, what).because(error);
             Failure::Other(error.hint("check SSL_CERT_FILE and the system's certificates"))
@@ -216,8 +293,6 @@ fn lost(url: &Url, error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
 
 fn open(url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
     request
-        // GitHub answers in a form otherwise.
-        .header(ACCEPT, "application/json")
         // On the request it bounds the whole exchange; on the client it would bound each read of
         // the body anew.
         .timeout(WHOLE)

@@ -7,13 +7,13 @@ use zeroize::Zeroizing;
 
 use super::service_of;
 use crate::broker::pasted::{self, Given};
-use crate::broker::{World, session};
+use crate::broker::{World, session, workload};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Fields, Key, Record, Resource, Secret};
 use crate::oauth::{self, Failure, Options};
-use crate::profile::{Flow, Profile, Source};
-use crate::vault::{Setbacks, Want};
+use crate::profile::{Flow, Persist, Profile, Source};
+use crate::vault::{Pen, Setbacks, Want};
 
 pub(super) fn login(
     typed: &cli::Login,
@@ -64,6 +64,11 @@ pub(super) fn login(
         fields: fields(typed, &profile)?,
         client_metadata: world.profiles.client_metadata.clone(),
     };
+    let flow = Some(options.flow).filter(|flow| *flow != Flow::Auto).or(profile.flow);
+    let keeps = profile.persist == Some(Persist::All);
+    if flow == Some(Flow::Workload) && !keeps {
+        return vouched(profile, &options, None, world);
+    }
     let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
     let (held, pen) =
         world.vault.enter(&want, options.timeout.unwrap_or(oauth::TIMEOUT), &waiting)?;
@@ -80,6 +85,9 @@ pub(super) fn login(
             Err(Failure::Transient(error) | Failure::Other(error)) => return Err(error),
             Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {}
         }
+    }
+    if flow == Some(Flow::Workload) {
+        return vouched(profile, &options, Some(&pen), world);
     }
     if !world.ui.person(crate::model::Caller::Person) {
         let what = format!("nobody is here who could sign in to {}", profile.home());
@@ -172,6 +180,32 @@ fn fields(typed: &cli::Login, profile: &Profile) -> Result<Fields> {
     typed.settings.iter().map(known).collect()
 }
 
+/// Sees that the platform vouches for this job, and keeps what comes of it only by a pen.
+fn vouched(
+    mut profile: Profile,
+    options: &Options,
+    pen: Option<&Pen<'_>>,
+    world: &World<'_>,
+) -> Result<()> {
+    if !options.scopes.is_empty() {
+        profile.scopes.clone_from(&options.scopes);
+    }
+    let way = profile.workload.clone().unwrap_or_default();
+    let (session, source) = workload::session(&profile, &way, options.account.as_deref(), world)?;
+    let how = format!("source: {source}; signed in");
+    match pen {
+        Some(pen) => {
+            pen.save_session(&session)?;
+            confirm(&how, &session.key, &profile, world)
+        }
+        None => {
+            let who = who(&session.key);
+            world.ui.say(&format!("{how} to {}{who}; nothing is kept", profile.home()));
+            Ok(())
+        }
+    }
+}
+
 /// A host that nobody configured may say itself who issues its tokens.
 fn discovered(resource: &Resource, nobody: Error, world: &World<'_>) -> Result<Profile> {
     match world.oauth.discover(resource) {
@@ -184,11 +218,15 @@ fn discovered(resource: &Resource, nobody: Error, world: &World<'_>) -> Result<P
 }
 
 fn confirm(how: &str, key: &Key, profile: &Profile, world: &World<'_>) -> Result<()> {
-    let who = match key.account.as_str() {
-        "" => String::new(),
-        account => format!(" as {account}"),
-    };
+    let who = who(key);
     let store = world.vault.kept_in(key)?;
     world.ui.say(&format!("{how} to {}{who}; kept in {store}", profile.home()));
     Ok(())
+}
+
+fn who(key: &Key) -> String {
+    match key.account.as_str() {
+        "" => String::new(),
+        account => format!(" as {account}"),
+    }
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Deserialize;
 use url::Url;
 
+use super::workload::{self, Workload};
 use super::{
     AccountSource, Endpoints, Exchange, Field, Flow, Handoff, Persist, Prefix, Profile, Profiles,
     Redirect, Refresh, Relay, Site, Source, is_safe,
@@ -62,6 +63,8 @@ pub(super) struct Entry {
     flow_env: Option<ways::FlowVariable>,
     handoff: Option<Handoff>,
     relay: Option<Relay>,
+    workload: Option<workload::Entry>,
+    persist: Option<Persist>,
     pub(super) redirect: Option<RedirectEntry>,
     username: Option<String>,
     #[serde(default)]
@@ -73,8 +76,6 @@ pub(super) struct Entry {
     refresh_margin: Option<u64>,
     #[serde(default)]
     refresh: Refresh,
-    #[serde(default)]
-    persist: Persist,
     revoke: Option<bool>,
     account: Option<AccountEntry>,
     #[serde(default)]
@@ -104,6 +105,7 @@ pub(super) enum OriginEntry {
         token: Option<TokenKind>,
         exchange: Option<ExchangeKind>,
         tenant: Option<String>,
+        role: Option<String>,
     },
 }
 
@@ -112,6 +114,8 @@ pub(super) enum OriginEntry {
 pub(super) enum ExchangeKind {
     /// Azure Container Registry's.
     Acr,
+    /// AWS's security token service.
+    AwsSts,
 }
 
 #[derive(Default, Deserialize)]
@@ -255,7 +259,7 @@ fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
     let Some(name) = environment.get("VALETKEY_FLOW") else { return Ok(None) };
     <Flow as clap::ValueEnum>::from_str(name, false).map(Some).map_err(|_| {
         wrong(format!("VALETKEY_FLOW names no flow: {name}"))
-            .hint("use auto, browser, device, paste, token or none")
+            .hint("use auto, browser, device, paste, token, workload or none")
     })
 }
 
@@ -295,7 +299,12 @@ pub(super) fn read_profile(
     if issuer.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
         return Err(here("issuer has a query or a fragment (RFC 8414 section 2)".to_owned()));
     }
-    let endpoints = Endpoints {
+    let workload = entry.workload.map(workload::Entry::read).transpose();
+    let mut workload = workload.map_err(|what| here(format!("workload: {what}")))?;
+    if workload.is_none() && entry.flow == Some(Flow::Workload) {
+        workload = Some(Workload::default());
+    }
+    let mut endpoints = Endpoints {
         authorization: safe("authorization_endpoint", entry.authorization_endpoint)?,
         token: safe("token_endpoint", entry.token_endpoint)?,
         device_authorization: safe(
@@ -313,9 +322,13 @@ pub(super) fn read_profile(
         return Err(here("has a handoff and no account, which a token is checked with".to_owned())
             .hint("set account = { url = \"...\", id = \"/...\" } for the profile"));
     }
-    let no_server = matches!(flow, Some(Flow::None | Flow::Token)) || site.is_some();
-    let nobody = issuer.is_none() && endpoints.token.is_none() && entry.issuer_env.is_none();
-    if nobody && !no_server {
+    if issuer.is_none() && endpoints.token.is_none() {
+        endpoints.token = workload.as_ref().and_then(|workload| workload.endpoint(&origins[0]));
+    }
+    let as_it_is = workload.as_ref().is_some_and(|own| own.exchange == workload::Exchange::None);
+    let signs_nobody_in = matches!(flow, Some(Flow::None | Flow::Token));
+    let no_server = as_it_is || signs_nobody_in || site.is_some() || entry.issuer_env.is_some();
+    if issuer.is_none() && endpoints.token.is_none() && !no_server {
         return Err(here("has neither issuer nor token_endpoint".to_owned()).hint(
             "name the issuer, or set flow = \"token\" where people paste one, or \"none\" to keep \
              only what is stored",
@@ -349,13 +362,14 @@ pub(super) fn read_profile(
         audience,
         resource: entry.resource,
         flow,
+        workload,
+        persist: entry.persist,
         redirect,
         token_env: entry.token_env,
         refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
         account,
         site,
         refresh: entry.refresh,
-        persist: entry.persist,
         revoke: entry.revoke.unwrap_or(true),
         unset,
         open,
@@ -373,12 +387,23 @@ pub(super) fn read_profile(
 fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
     let (text, username, scheme, token, exchange) = match origin {
         OriginEntry::Plain(url) => (url, None, None, None, None),
-        OriginEntry::Own { url, username, scheme, token, exchange, tenant } => {
-            let exchange = match (exchange, tenant) {
-                (Some(ExchangeKind::Acr), tenant) => Some(Exchange { tenant: tenant.clone() }),
-                (None, None) => None,
-                (None, Some(_)) => {
+        OriginEntry::Own { url, username, scheme, token, exchange, tenant, role } => {
+            let exchange = match (exchange, tenant, role) {
+                (Some(ExchangeKind::Acr), tenant, None) => {
+                    Some(Exchange::Acr { tenant: tenant.clone() })
+                }
+                (Some(ExchangeKind::AwsSts), None, Some(role)) => {
+                    Some(Exchange::AwsSts { role: role.clone() })
+                }
+                (None, None, None) => None,
+                (Some(ExchangeKind::AwsSts), None, None) => {
+                    return Err(wrong(format!("origin {url} needs the role that is assumed")));
+                }
+                (_, Some(_), _) => {
                     return Err(wrong(format!("origin {url} has a tenant and no exchange")));
+                }
+                (_, None, Some(_)) => {
+                    return Err(wrong(format!("origin {url} has a role and no exchange")));
                 }
             };
             (url, username.as_ref(), *scheme, *token, exchange)
@@ -394,7 +419,10 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
     }
     let username = username.or(entry.username.as_ref()).cloned();
     // What clients of registries know a refresh token by.
-    let username = if exchange.is_some() { Some("<token>".to_owned()) } else { username };
+    let username = match exchange {
+        Some(Exchange::Acr { .. }) => Some("<token>".to_owned()),
+        _ => username,
+    };
     Ok(Prefix {
         origin: resource.origin(),
         path: resource.path.unwrap_or_default(),

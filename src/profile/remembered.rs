@@ -64,6 +64,7 @@ impl Found {
             token: Some(self.token),
             exchange: None,
             tenant: None,
+            role: None,
         };
         let redirect = self.redirect.map(|redirect| RedirectEntry {
             host: Some(redirect.host),

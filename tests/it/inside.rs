@@ -32,7 +32,7 @@ pub fn get(scene: &Scene, clock: &dyn Clock) -> Option<Error> {
     let ui = Ui::new(&environment, &hidden, || false, &nowhere);
     let world = World {
         vault: Vault::new(StoreChoice::File, &environment, clock, &|_| (), &hidden),
-        oauth: Oauth::new(&ui, clock, &environment),
+        oauth: Oauth::new(&ui, clock, &environment, &hidden),
         profiles: &profiles,
         ui: &ui,
         clock,

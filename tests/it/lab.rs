@@ -16,6 +16,7 @@
 //! | [`tokens`] | personal access tokens as a server keeps them: an example |
 //! | [`token_server`] | the API around them |
 //! | [`server`] | HTTP/1.1 by hand, with a journal of every request |
+//! | [`job`] | a job of a pipeline, its platform, and who takes its identity in exchange |
 //! | [`client`] | HTTP/1.1 by hand, down to arbitrary bytes |
 //! | [`listener`] | a free port and a thread for every connection |
 //! | [`tls`] | a certificate authority, HTTPS before a plain server, a proxy |
@@ -34,6 +35,7 @@ pub mod browser;
 pub mod client;
 pub mod crate_host;
 pub mod git_host;
+pub mod job;
 pub mod listener;
 pub mod registry;
 pub mod sandbox;
@@ -50,6 +52,7 @@ pub use browser::{Browser, Person, Program};
 pub use client::{Page, RawConnection, http, http_get, http_post_form};
 pub use crate_host::CrateHost;
 pub use git_host::{GitHost, Scheme};
+pub use job::Job;
 pub use registry::{Door, IMAGE, Registry};
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};

@@ -55,3 +55,4 @@ mod unconfigured;
 mod vault_token;
 mod vectors;
 mod verbs;
+mod workload;

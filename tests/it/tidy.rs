@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ui", &["clock", "environment", "error", "model", "program"]),
     ("dialect", &["environment", "error", "model"]),
     ("vault", &["clock", "disk", "environment", "error", "model", "program"]),
-    ("oauth", &["clock", "disk", "environment", "error", "model", "profile", "ui"]),
+    ("oauth", &["clock", "disk", "environment", "error", "model", "profile", "program", "ui"]),
     ("broker", &["clock", "environment", "error", "model", "oauth", "profile", "ui", "vault"]),
     ("cli", &["dialect", "error", "model", "profile"]),
     (

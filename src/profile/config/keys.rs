@@ -26,6 +26,7 @@ const PROFILE_KEYS: &[&str] = &[
     "flow_env",
     "handoff",
     "relay",
+    "workload",
     "redirect",
     "username",
     "scheme",
@@ -40,7 +41,19 @@ const PROFILE_KEYS: &[&str] = &[
     "token_page",
     "fields",
 ];
-const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant"];
+const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant", "role"];
+const WORKLOAD_KEYS: &[&str] = &[
+    "source",
+    "token_env",
+    "token_file",
+    "command",
+    "service_connection",
+    "audience",
+    "exchange",
+    "provider",
+    "impersonation_url",
+    "identity",
+];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
 const FLOW_KEYS: &[&str] = &["name", "words"];
 const HANDOFF_KEYS: &[&str] = &["url", "names"];
@@ -94,6 +107,7 @@ pub(super) fn check(file: &toml::Table) -> Result<()> {
         }
         for (key, known) in [
             ("redirect", REDIRECT_KEYS),
+            ("workload", WORKLOAD_KEYS),
             ("account", ACCOUNT_KEYS),
             ("flow_env", FLOW_KEYS),
             ("handoff", HANDOFF_KEYS),

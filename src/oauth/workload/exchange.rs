@@ -1,0 +1,334 @@
+//! What becomes of an identity token: a grant of OAuth, or the own ways of those who have one
+//! (oauth.md 2.2). Whoever rejects it is answered with its claims, so that a person sees which of
+//! them the trust policy does not know.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::super::answer::{TokenAnswer, parse_answer, read_token, said};
+use super::super::http::{Answer, Method, Special};
+use super::super::metadata;
+use super::{Vouched, claims};
+use crate::error::{Error, Kind};
+use crate::model::{Identity, Secret, TokenSet};
+use crate::oauth::{Failure, Oauth};
+use crate::profile::Profile;
+use crate::profile::workload::Exchange;
+
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// Google's APIs leave it to the account's roles what a token may do.
+const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+/// Seconds, where the answer does not say: what PyPI gives.
+const MINTED: u64 = 900;
+/// Seconds, which the registry of Rust's crates does not say.
+const CRATES: u64 = 1800;
+/// Seconds of an installation token of GitHub's, which octo-sts does not say.
+const OCTO: u64 = 3600;
+
+impl Oauth<'_> {
+    pub(super) fn trade(
+        &self,
+        profile: &Profile,
+        exchange: &Exchange,
+        vouched: &Vouched,
+    ) -> Result<TokenSet, Failure> {
+        match exchange {
+            Exchange::None => Ok(as_it_is(vouched)),
+            Exchange::TokenExchange | Exchange::JwtBearer | Exchange::ClientAssertion => {
+                self.grant(profile, exchange, vouched)
+            }
+            Exchange::GoogleSts { provider, impersonation } => {
+                self.google(profile, provider, impersonation.as_ref(), vouched)
+            }
+            Exchange::Mint => self.mint(profile, vouched),
+            Exchange::Crates => self.publish(profile, vouched),
+            Exchange::OctoSts { identity } => self.octo(profile, identity, vouched),
+        }
+    }
+
+    /// RFC 8693 section 2.1, RFC 7523 sections 2.1 and 2.2.
+    fn grant(
+        &self,
+        profile: &Profile,
+        exchange: &Exchange,
+        vouched: &Vouched,
+    ) -> Result<TokenSet, Failure> {
+        let endpoint = self.token_endpoint(profile)?;
+        let token = vouched.token.expose();
+        let scope = profile.scopes.join(" ");
+        let mut form = match exchange {
+            Exchange::JwtBearer => vec![("grant_type", JWT_BEARER), ("assertion", token)],
+            Exchange::ClientAssertion => {
+                if profile.client_id.is_empty() {
+                    let what = format!("the profile {} has no client id", profile.name);
+                    let hint =
+                        format!("set client_id in [profile.{}] of config.toml", profile.name);
+                    let error = Error::new(Kind::Configuration, what);
+                    return Err(Failure::Other(error.hint(hint)));
+                }
+                vec![
+                    ("grant_type", "client_credentials"),
+                    ("client_assertion_type", CLIENT_ASSERTION),
+                    ("client_assertion", token),
+                ]
+            }
+            _ => vec![
+                ("grant_type", TOKEN_EXCHANGE),
+                ("subject_token", token),
+                ("subject_token_type", JWT),
+            ],
+        };
+        form.extend((!profile.client_id.is_empty()).then_some(("client_id", &*profile.client_id)));
+        form.extend((!scope.is_empty()).then_some(("scope", &*scope)));
+        let common = self.common(profile);
+        // RFC 6749 section 2.3: no more than one way to authenticate.
+        let asserted = *exchange == Exchange::ClientAssertion;
+        form.extend(common.into_iter().filter(|(name, _)| !asserted || *name != "client_secret"));
+        self.ui.log(|| format!("exchange of the identity token at {endpoint}"));
+        let answer = self.http(profile).post(&endpoint, &form)?;
+        let mut tokens = self.read(&answer, vouched)?;
+        tokens.identity = self.identity(profile, &profile.client_id, None, &answer);
+        Ok(tokens)
+    }
+
+    fn token_endpoint(&self, profile: &Profile) -> Result<Url, Failure> {
+        match &profile.endpoints.token {
+            Some(endpoint) => Ok(endpoint.clone()),
+            None => self.server(profile, metadata::LIFETIME)?.token(),
+        }
+    }
+
+    /// As a token endpoint answers, but that its no is about the identity token.
+    fn read(&self, answer: &Answer, vouched: &Vouched) -> Result<TokenSet, Failure> {
+        let parsed = parse_answer::<TokenAnswer>(answer).unwrap_or_default();
+        let error = parsed.error.as_deref().filter(|code| !code.is_empty());
+        if let Some(code) = error
+            && !matches!(code, "temporarily_unavailable" | "server_error")
+        {
+            let description = parsed.error_description.as_deref();
+            let description = description.map(|text| answer.without_secrets(text));
+            let said = said(&answer.without_secrets(code), description.as_deref());
+            return Err(rejected(answer, &said, vouched));
+        }
+        read_token(answer, None, self.clock.now())
+    }
+
+    /// RFC 8693 as Google has it, and then, if asked for, the token of a service account.
+    fn google(
+        &self,
+        profile: &Profile,
+        provider: &str,
+        impersonation: Option<&Url>,
+        vouched: &Vouched,
+    ) -> Result<TokenSet, Failure> {
+        let endpoint = self.token_endpoint(profile)?;
+        let audience = format!("//iam.googleapis.com/{provider}");
+        let wanted = match profile.scopes.is_empty() {
+            true => CLOUD.to_owned(),
+            false => profile.scopes.join(" "),
+        };
+        // The first token only has to be good for the second step.
+        let scope = if impersonation.is_some() { CLOUD } else { &wanted };
+        let form = [
+            ("grant_type", TOKEN_EXCHANGE),
+            ("audience", &audience),
+            ("scope", scope),
+            ("requested_token_type", ACCESS_TOKEN),
+            ("subject_token", vouched.token.expose()),
+            ("subject_token_type", JWT),
+        ];
+        self.ui.log(|| format!("exchange of the identity token at {endpoint}"));
+        let answer = self.http(profile).post(&endpoint, &form)?;
+        let federated = self.read(&answer, vouched)?;
+        let (Some(url), Some(bearer)) = (impersonation, &federated.access) else {
+            return Ok(federated);
+        };
+        self.ui.mask(bearer.expose());
+        let scopes: Vec<&str> = wanted.split(' ').collect();
+        let body = Some(json!({ "scope": scopes }));
+        let special = Special { bearer: Some(bearer), body, ..Special::default() };
+        self.ui.log(|| format!("impersonation at {url}"));
+        let answer = self.http(profile).special(Method::POST, url, &special)?;
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Given {
+            access_token: String,
+            expire_time: String,
+        }
+        match parse_answer::<Given>(&answer) {
+            Some(given) if answer.status == 200 => {
+                let expires = super::super::rfc3339(&given.expire_time);
+                token_set(&answer, &given.access_token, expires)
+            }
+            _ => {
+                let document = document(&answer);
+                let message = document.pointer("/error/message").and_then(Value::as_str);
+                Err(self.refused(&answer, message, vouched))
+            }
+        }
+    }
+
+    /// Whom PyPI wants the identity token to be for.
+    pub(super) fn mint_audience(&self, profile: &Profile) -> Result<String, Failure> {
+        let endpoint = self.token_endpoint(profile)?;
+        let url = endpoint.join("audience").map_err(|_| unusable(&endpoint))?;
+        let answer = self.http(profile).get(&url, None, &[])?;
+        let other = |what: &str| {
+            let what = format!("{} {what}", answer.host);
+            Err(Failure::Other(Error::new(Kind::Rejected, what)))
+        };
+        match (answer.status, document(&answer)["audience"].as_str()) {
+            (200, Some(audience)) => Ok(audience.to_owned()),
+            (403, _) => other("has trusted publishing switched off"),
+            (404, _) => other("knows no trusted publishing"),
+            (408 | 429 | 500.., _) => Err(answer.transient()),
+            _ => other("does not say whom the identity token is for"),
+        }
+    }
+
+    /// The answer to a token that was shown before is no, so each is shown once.
+    fn mint(&self, profile: &Profile, vouched: &Vouched) -> Result<TokenSet, Failure> {
+        let (answer, document) = self.hand_in(profile, "token", vouched)?;
+        let Some(token) = document["token"].as_str().filter(|_| answer.status == 200) else {
+            let errors = document["errors"].as_array().into_iter().flatten();
+            let said: Vec<String> = errors
+                .filter_map(|error| {
+                    Some(format!(
+                        "{}: {}",
+                        error["code"].as_str()?,
+                        error["description"].as_str().unwrap_or_default()
+                    ))
+                })
+                .collect();
+            return Err(self.refused(&answer, Some(&said.join("; ")), vouched));
+        };
+        let now = self.clock.now();
+        // Some say how long, others until when.
+        let expires = match document["expires"].as_u64() {
+            Some(seconds) if seconds < now / 2 => now + seconds,
+            Some(time) => time,
+            None => now + MINTED,
+        };
+        token_set(&answer, token, Some(expires))
+    }
+
+    fn publish(&self, profile: &Profile, vouched: &Vouched) -> Result<TokenSet, Failure> {
+        let (answer, document) = self.hand_in(profile, "jwt", vouched)?;
+        match document["token"].as_str().filter(|_| answer.status == 200) {
+            Some(token) => token_set(&answer, token, Some(self.clock.now() + CRATES)),
+            None => Err(self.refused(&answer, details(&document).as_deref(), vouched)),
+        }
+    }
+
+    fn octo(
+        &self,
+        profile: &Profile,
+        identity: &str,
+        vouched: &Vouched,
+    ) -> Result<TokenSet, Failure> {
+        let mut url = self.token_endpoint(profile)?;
+        let scope = profile.scopes.join(" ");
+        url.query_pairs_mut().append_pair("scope", &scope).append_pair("identity", identity);
+        self.ui.log(|| format!("exchange of the identity token at {url}"));
+        let special = Special { bearer: Some(&vouched.token), ..Special::default() };
+        let answer = self.http(profile).special(Method::GET, &url, &special)?;
+        let document = document(&answer);
+        match document["token"].as_str().filter(|_| answer.status == 200) {
+            Some(token) => token_set(&answer, token, Some(self.clock.now() + OCTO)),
+            None => Err(self.refused(&answer, document["message"].as_str(), vouched)),
+        }
+    }
+
+    /// Posts the identity token as the one member of a JSON object.
+    fn hand_in(
+        &self,
+        profile: &Profile,
+        member: &str,
+        vouched: &Vouched,
+    ) -> Result<(Answer, Value), Failure> {
+        let url = self.token_endpoint(profile)?;
+        self.ui.log(|| format!("exchange of the identity token at {url}"));
+        let body = Some(json!({ member: vouched.token.expose() }));
+        let special = Special { body, secret: Some(&vouched.token), ..Special::default() };
+        let answer = self.http(profile).special(Method::POST, &url, &special)?;
+        let document = document(&answer);
+        Ok((answer, document))
+    }
+
+    /// Gives a token back to whoever has a way of their own to take it. `false`: nobody has.
+    pub(in super::super) fn give_back(
+        &self,
+        profile: &Profile,
+        exchange: &Exchange,
+        tokens: &TokenSet,
+    ) -> Result<bool, Failure> {
+        let (Exchange::Crates, Some(token)) = (exchange, &tokens.access) else { return Ok(false) };
+        let endpoint = self.token_endpoint(profile)?;
+        let special = Special { bearer: Some(token), ..Special::default() };
+        let answer = self.http(profile).special(Method::DELETE, &endpoint, &special)?;
+        self.ui.log(|| format!("revoke at {endpoint}: {}", answer.status));
+        match answer.status {
+            // One that it does not know any more is as good as revoked.
+            200..300 | 401 | 403 | 404 => Ok(true),
+            408 | 429 | 500.. => Err(answer.transient()),
+            _ => Err(Failure::Other(super::super::refused(&answer))),
+        }
+    }
+
+    fn refused(&self, answer: &Answer, message: Option<&str>, vouched: &Vouched) -> Failure {
+        if matches!(answer.status, 408 | 429 | 500..) {
+            return answer.transient();
+        }
+        let message = message.map(|text| answer.without_secrets(text));
+        let said = match message.as_deref().map(super::super::answer::cut) {
+            Some(text) if !text.is_empty() => text,
+            _ => answer.status.to_string(),
+        };
+        rejected(answer, &said, vouched)
+    }
+}
+
+fn rejected(answer: &Answer, said: &str, vouched: &Vouched) -> Failure {
+    let Vouched { token, source } = vouched;
+    let what = format!("{} rejected the identity token of {source}: {said}", answer.host);
+    Failure::Other(Error::new(Kind::Rejected, what).hint(claims::hint(token)))
+}
+
+fn document(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap_or_default()
+}
+
+/// What the registry of Rust's crates says of an error.
+fn details(document: &Value) -> Option<String> {
+    let errors = document["errors"].as_array()?.iter();
+    let details: Vec<&str> = errors.filter_map(|error| error["detail"].as_str()).collect();
+    Some(details.join("; "))
+}
+
+fn unusable(url: &Url) -> Failure {
+    let what = format!("{url} is no URL that could be asked");
+    Failure::Other(Error::new(Kind::Configuration, what))
+}
+
+fn as_it_is(vouched: &Vouched) -> TokenSet {
+    let expires = claims::end(&vouched.token);
+    let identity = expires.map(|expires| Identity { token: vouched.token.clone(), expires });
+    let access = Some(vouched.token.clone());
+    TokenSet { identity, access, refresh: None, expires, scope: None }
+}
+
+fn token_set(answer: &Answer, token: &str, expires: Option<u64>) -> Result<TokenSet, Failure> {
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let what = format!("{} gave a token with characters that no token may have", answer.host);
+        return Err(Failure::Other(Error::new(Kind::Rejected, what)));
+    }
+    let access = Some(Secret::new(token));
+    Ok(TokenSet { identity: None, access, refresh: None, expires, scope: None })
+}
