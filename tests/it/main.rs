@@ -39,6 +39,7 @@ mod peers_cargo;
 mod peers_kubectl;
 mod peers_terraform;
 mod planted;
+mod providers;
 mod races;
 mod refresh;
 mod revocation;

@@ -12,7 +12,7 @@ use crate::environment::Environment;
 /// A variable of the environment whose value is a flow, or a word for one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FlowVariable {
+pub(in crate::profile) struct FlowVariable {
     name: String,
     #[serde(default)]
     words: BTreeMap<String, Flow>,
