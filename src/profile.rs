@@ -3,6 +3,7 @@
 
 mod builtin;
 mod config;
+mod distributor;
 mod remembered;
 mod service;
 mod site;
@@ -438,7 +439,9 @@ impl Profile {
     #[must_use]
     pub fn unconfigured(&self) -> Option<Error> {
         let what = format!("the sign-in of profile {} is not configured", self.name);
-        let hint = format!("set {} in the environment", self.unset.join(" and "));
+        // A client can be named for once, a server cannot.
+        let or = if self.authority().is_empty() { "" } else { ", or pass --client-id" };
+        let hint = format!("set {} in the environment{or}", self.unset.join(" and "));
         let missing = !self.unset.is_empty();
         missing.then(|| Error::new(Kind::Configuration, what).hint(hint))
     }

@@ -15,7 +15,7 @@ use url::Url;
 use super::workload::{self, Workload};
 use super::{
     AccountSource, Endpoints, Exchange, Field, Flow, Handoff, Persist, Prefix, Profile, Profiles,
-    Redirect, Refresh, Relay, Site, Source, builtin, is_safe,
+    Redirect, Refresh, Relay, Site, Source, builtin, distributor, is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -328,6 +328,7 @@ pub(super) fn read_profile(
     };
     let issuer = variable(&entry.issuer_env, entry.issuer.map(Into::into));
     let client_id = variable(&entry.client_id_env, entry.client_id);
+    let client_id = client_id.or_else(|| distributor::client_id(&name).map(str::to_owned));
     let audience = variable(&entry.audience_env, entry.audience);
     let expected = [(&entry.issuer_env, &issuer), (&entry.client_id_env, &client_id)];
     let unset = expected.into_iter().filter(|(_, value)| value.is_none());

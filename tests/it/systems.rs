@@ -1,6 +1,7 @@
 //! Systems that people use today, each moved to valetkey as a profile and driven from end to end:
 //! by a person, by a tool, by a script, and by what their documents say can go wrong.
 
+mod autocom;
 mod myclaude;
 mod tinykit;
 

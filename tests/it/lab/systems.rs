@@ -1,6 +1,7 @@
 //! Sites that people sign in to today, each as its own public document describes it, and stricter
 //! than it where a careless client would pass. None of them knows how valetkey works.
 
+pub mod autocom;
 pub mod guide;
 pub mod myclaude;
 pub mod skillmeat;
