@@ -7,6 +7,7 @@ mod distributor;
 mod pieces;
 mod remembered;
 mod service;
+mod site;
 pub mod workload;
 
 use std::cell::OnceCell;
@@ -22,6 +23,7 @@ pub use builtin::{PROVIDERS, Provider};
 use pieces::Configured;
 pub use remembered::Found;
 pub use service::{Service, environment_token};
+pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
 use workload::Workload;
 
 /// What the configuration says as a whole.
@@ -55,12 +57,26 @@ pub enum Flow {
     Device,
     /// Authorization code with PKCE, brought home by hand.
     Paste,
+    /// The site redirects the token itself to a loopback listener.
+    Handoff,
+    /// The site keeps the tokens until we ask for them with the PKCE verifier.
+    Relay,
     /// Nobody signs in: the platform that this program runs on vouches for it.
     Workload,
     /// A token that the person makes at the provider and pastes.
     Token,
     /// Nobody signs in at this host: only what was stored is answered.
     None,
+}
+
+/// When a token is renewed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refresh {
+    #[default]
+    BeforeExpiry,
+    /// At each call, whatever its age.
+    Always,
 }
 
 /// Who says that a provider issues the credentials of an origin.
@@ -100,6 +116,14 @@ pub struct Profile {
     /// Seconds before its expiry at which a token is renewed.
     pub refresh_margin: u64,
     pub account: Option<AccountSource>,
+    pub site: Option<Site>,
+    pub refresh: Refresh,
+    /// Whether a sign-out tells the server.
+    pub revoke: bool,
+    /// Variables of the environment that the profile expects, and that are not set.
+    pub unset: Vec<String>,
+    /// The variable and its value that say that this host takes anybody.
+    pub open: Option<String>,
     /// Where the settings come from that the user did not write.
     pub provider: Option<&'static Provider>,
     /// Whose account a path below any origin belongs to, without slashes at either end.
@@ -136,6 +160,8 @@ pub struct Prefix {
 pub enum Persist {
     /// Every token that a later request can use.
     All,
+    /// No token that a host takes: each process renews for itself.
+    RefreshToken,
 }
 
 /// The host takes no token of the session, but what it gives for one.
@@ -325,6 +351,15 @@ impl Profiles {
         self.configured.all().chain(self.others())
     }
 
+    /// The flow that the person prefers, where the profile leaves a choice.
+    #[must_use]
+    pub fn habit(&self, profile: &Profile) -> Flow {
+        match profile.flow {
+            Some(Flow::Handoff | Flow::Relay | Flow::None) => Flow::Auto,
+            _ => self.flow.unwrap_or_default(),
+        }
+    }
+
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Profile> {
         let named = |profile: &&Profile| profile.name == name;
@@ -391,7 +426,11 @@ impl Profile {
     /// Who issues this profile's tokens: a session of another issuer is not this profile's.
     #[must_use]
     pub fn authority(&self) -> String {
-        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref());
+        let site = self.site.as_ref().map(|site| match site {
+            Site::Handoff(handoff) => &handoff.url,
+            Site::Relay(relay) => &relay.poll_endpoint,
+        });
+        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref()).or(site);
         issuer.map(Url::to_string).unwrap_or_default()
     }
 
@@ -411,6 +450,17 @@ impl Profile {
     #[must_use]
     pub fn home(&self) -> String {
         self.origins.first().map_or_else(String::new, |prefix| prefix.origin.clone())
+    }
+
+    /// What is wrong where the profile waits for the environment to say who signs people in.
+    #[must_use]
+    pub fn unconfigured(&self) -> Option<Error> {
+        let what = format!("the sign-in of profile {} is not configured", self.name);
+        // A client can be named for once, a server cannot.
+        let or = if self.authority().is_empty() { "" } else { ", or pass --client-id" };
+        let hint = format!("set {} in the environment{or}", self.unset.join(" and "));
+        let missing = !self.unset.is_empty();
+        missing.then(|| Error::new(Kind::Configuration, what).hint(hint))
     }
 
     /// Whether a sign-in would fail for want of a client secret.
@@ -438,6 +488,9 @@ impl Profile {
     /// What a person can do where nobody knows this program yet.
     #[must_use]
     pub fn no_client(&self) -> Error {
+        if let Some(error) = self.unconfigured() {
+            return error;
+        }
         let home = self.home();
         if let Some(provider) = self.provider {
             let lacks = if self.client_id.is_empty() { "client" } else { "client secret" };
