@@ -170,10 +170,7 @@ fn serve(
             let status = program::hand_over(&next, &given, output, environment, hidden);
             status.map(Some).map_err(failed)
         };
-        let bound = || {
-            let prefixes = world.profiles.iter().flat_map(|profile| &profile.origins);
-            prefixes.map(profile::Prefix::url).collect()
-        };
+        let bound = || world.profiles.bound();
         let mut call = Call {
             arguments,
             environment,
