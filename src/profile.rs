@@ -3,6 +3,7 @@
 
 mod builtin;
 mod config;
+mod distributor;
 mod remembered;
 mod service;
 pub mod workload;

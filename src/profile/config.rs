@@ -14,7 +14,7 @@ use url::Url;
 use super::workload::{self, Workload};
 use super::{
     AccountSource, Endpoints, Exchange, Field, Flow, Persist, Prefix, Profile, Profiles, Redirect,
-    Source, builtin, is_safe,
+    Source, builtin, distributor, is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -351,7 +351,8 @@ pub(super) fn read_profile(
         .collect::<Result<Vec<_>>>()
         .map_err(|error| here(error.what))?;
     let from_environment = entry.client_id_env.as_deref().and_then(|name| environment.get(name));
-    let client_id = from_environment.map(str::to_owned).or(entry.client_id).unwrap_or_default();
+    let client_id = from_environment.map(str::to_owned).or(entry.client_id);
+    let client_id = client_id.or_else(|| distributor::client_id(&name).map(str::to_owned));
     let account = match entry.account {
         None => None,
         Some(account) => Some(AccountSource {
@@ -369,7 +370,7 @@ pub(super) fn read_profile(
         origins,
         issuer,
         endpoints,
-        client_id,
+        client_id: client_id.unwrap_or_default(),
         client_secret: entry.client_secret.map(Secret::new),
         scopes: entry.scopes,
         audience: entry.audience,

@@ -49,6 +49,7 @@ mod scene;
 mod setup_docker;
 mod setup_tools;
 mod standing_clock;
+mod systems;
 mod terraform;
 mod tidy;
 mod transport;
