@@ -160,7 +160,7 @@ impl<'a> Oauth<'a> {
         let server = self.server(profile, metadata::ASK_ANEW)?;
         let flow = self.choose(profile, options, &server)?;
         self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
-        let mut client = self.client(profile, options, &server)?;
+        let mut client = self.client(profile, options, &server, flow)?;
         let mut outcome = self.attempt(profile, options, &server, flow, &client);
         // Servers forget registrations. They say so to us, or to the person in the browser, who
         // then never comes back.
@@ -172,7 +172,7 @@ impl<'a> Oauth<'a> {
         if client.kept && forgotten && self.forget_client(profile, &client.id) {
             self.ui.log(|| format!("{} may have forgotten this client", profile.home()));
             if matches!(outcome, Err(Failure::Other(_))) {
-                client = self.client(profile, options, &server)?;
+                client = self.client(profile, options, &server, flow)?;
                 outcome = self.attempt(profile, options, &server, flow, &client);
             }
         }

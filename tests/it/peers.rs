@@ -9,6 +9,7 @@
 mod approver;
 mod chains;
 mod chromium;
+mod django;
 mod docker;
 mod git_lfs;
 mod git_suite;
@@ -36,6 +37,7 @@ use crate::lab::Sandbox;
 enum Peer {
     Chromium,
     Containers,
+    Django,
     Docker,
     GitLfs,
     GitSuite,
@@ -55,6 +57,7 @@ impl Peer {
         match self {
             Self::Chromium => "chromium",
             Self::Containers => "containers",
+            Self::Django => "django-oauth-toolkit",
             Self::Docker => "docker",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
@@ -78,6 +81,7 @@ impl Peer {
             Self::Chromium => on_path("chromium") && node("playwright-core"),
             Self::Containers => ["skopeo", "podman", "buildah"].into_iter().all(on_path),
             Self::Docker => !docker::programs().is_empty(),
+            Self::Django => installed().join("django-oauth-toolkit/bin/python").is_file(),
             Self::GitLfs => on_path("git-lfs"),
             Self::GitSuite => installed().join("git-suite/VERSION").is_file(),
             Self::Keyring => {
