@@ -21,6 +21,8 @@ const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 struct Provider {
     process: Child,
     _stdin: ChildStdin,
+    origin: String,
+    /// With a path, so that the well-known part goes before it.
     issuer: String,
 }
 
@@ -40,18 +42,19 @@ impl Provider {
         let stdout = process.stdout.take().expect("stdout is a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
         let said: Value = serde_json::from_str(&line).expect("JSON");
-        let issuer = said["issuer"].as_str().expect("an issuer").to_owned();
-        Self { process, _stdin: stdin, issuer }
+        let member = |name: &str| said[name].as_str().expect("a URL").to_owned();
+        let (origin, issuer) = (member("origin"), member("issuer"));
+        Self { process, _stdin: stdin, origin, issuer }
     }
 
     fn is_live(&self, token: &str) -> bool {
         let token: String = byte_serialize(token.as_bytes()).collect();
-        http_get(&format!("{}/lab/live?token={token}", self.issuer)).json() == true
+        http_get(&format!("{}/lab/live?token={token}", self.origin)).json() == true
     }
 
     /// What clients sent to a path, and the status of the answer.
     fn journal(&self, path: &str) -> Vec<Value> {
-        let journal = http_get(&format!("{}/lab/journal", self.issuer)).json();
+        let journal = http_get(&format!("{}/lab/journal", self.origin)).json();
         let entries = journal.as_array().expect("a list").iter();
         entries.filter(|entry| entry["path"] == path).cloned().collect()
     }
@@ -182,13 +185,13 @@ fn a_device_is_approved_on_the_servers_own_page() {
         "grant_types": [DEVICE], "response_types": [], "redirect_uris": [],
     });
     let headers = [("Content-Type", "application/json")];
-    let place = format!("{issuer}/o/register/");
+    let place = format!("{issuer}/register/");
     let page = http("POST", &place, &headers, metadata.to_string().as_bytes()).expect("an answer");
     let client = page.json()["client_id"].as_str().map(str::to_owned);
     let client = client.unwrap_or_else(|| panic!("{}", page.text()));
     home.sandbox.config(&format!(
         "[profile.own]\norigins = [\"{}\"]\nissuer = \"{issuer}\"\nclient_id = \"{client}\"\n\
-         device_authorization_endpoint = \"{issuer}/o/device-authorization/\"\n\
+         device_authorization_endpoint = \"{issuer}/device-authorization/\"\n\
          scopes = [\"read\"]\nscheme = \"bearer\"\n",
         home.host.origin(),
     ));
@@ -198,7 +201,7 @@ fn a_device_is_approved_on_the_servers_own_page() {
     let said = login.stderr_text();
     let code = said.lines().find_map(|line| line.strip_prefix("and enter the code "));
     let code = code.unwrap_or_else(|| panic!("{said}"));
-    let confirm = http_post_form(&format!("{issuer}/o/device/"), &[("user_code", code)]);
+    let confirm = http_post_form(&format!("{issuer}/device/"), &[("user_code", code)]);
     let confirm = confirm.location().unwrap_or_else(|| panic!("{}", confirm.text()));
     let confirm = url::Url::parse(issuer).and_then(|url| url.join(&confirm)).expect("a URL");
     http_post_form(confirm.as_str(), &[("action", "accept")]);

@@ -43,7 +43,6 @@ settings.configure(
     }],
     OAUTH2_PROVIDER={
         "SCOPES": {"read": "Read", "write": "Write"},
-        "OAUTH_DEVICE_VERIFICATION_URI": "/o/device/",
         "DEVICE_FLOW_INTERVAL": 1,
         "ACCESS_TOKEN_EXPIRE_SECONDS": options.access_ttl,
         "REFRESH_TOKEN_EXPIRE_SECONDS": 86400,
@@ -126,8 +125,8 @@ def until_nobody_listens():
 
 
 with make_server("127.0.0.1", 0, get_wsgi_application(), handler_class=Quiet) as server:
-    issuer = f"http://127.0.0.1:{server.server_port}"
-    settings.OAUTH2_PROVIDER["OAUTH_DEVICE_VERIFICATION_URI"] = f"{issuer}/o/device/"
+    origin = f"http://127.0.0.1:{server.server_port}"
+    settings.OAUTH2_PROVIDER["OAUTH_DEVICE_VERIFICATION_URI"] = f"{origin}/o/device/"
     threading.Thread(target=until_nobody_listens, daemon=True).start()
-    print(json.dumps({"issuer": issuer}), flush=True)
+    print(json.dumps({"origin": origin, "issuer": f"{origin}/o"}), flush=True)
     server.serve_forever()
