@@ -179,7 +179,7 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     if let Some(answer) = pasted::answer(road, held.as_ref()) {
         return answer;
     }
-    let ended = held.as_ref().is_some_and(|record| has_ended(record, world));
+    let ended = held.as_ref().is_some_and(|record| has_ended(record, road));
     let mut held = own(held, profile);
     let mut setbacks = pen.setbacks().current(now);
     if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session)) {
@@ -300,12 +300,12 @@ fn own(record: Option<Record>, profile: &Profile) -> Option<Session> {
 
 /// Whether time has ended a credential that nothing renews. It stays until somebody replaces it:
 /// whoever asks is told the reason every time.
-fn has_ended(record: &Record, world: &World<'_>) -> bool {
+fn has_ended(record: &Record, road: &Road<'_>) -> bool {
     match record {
-        Record::Static(entry) => pasted::has_ended(entry, world),
+        Record::Static(entry) => pasted::has_ended(entry, road.world),
         Record::Session(session) => {
-            let in_time = session.fresh(TokenKind::Access, world.clock.now(), 0).is_some();
-            session.tokens.refresh.is_none() && session.tokens.access.is_some() && !in_time
+            let there = session.token(road.service.prefix.token).is_some();
+            there && session.tokens.refresh.is_none() && road.fresh(session).is_none()
         }
     }
 }

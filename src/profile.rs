@@ -1,7 +1,9 @@
 //! Which provider serves a resource, and how: endpoints, flow, user name, origins. A profile is
 //! the user's word; nothing a server says can add an origin to it. This room never connects.
 
+mod builtin;
 mod config;
+mod distributor;
 mod remembered;
 mod service;
 pub mod workload;
@@ -15,6 +17,7 @@ use url::Url;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind};
+pub use builtin::{PROVIDERS, Provider};
 pub use remembered::Found;
 pub use service::{Service, environment_token};
 use workload::Workload;
@@ -30,10 +33,11 @@ pub struct Profiles {
     /// Origins that may say themselves who issues their tokens when a tool asks for one.
     discover: Vec<String>,
     configured: Vec<Profile>,
-    /// Where sign-ins to hosts that nobody configured are remembered, and what is there once
-    /// somebody needed to know.
+    /// Where sign-ins to hosts that nobody configured are remembered, which known providers have a
+    /// client, and what both serve once somebody needed to know.
     providers: Option<PathBuf>,
-    remembered: OnceCell<Vec<Profile>>,
+    clients: Vec<(&'static Provider, String)>,
+    others: OnceCell<Vec<Profile>>,
 }
 
 /// How a person signs in.
@@ -94,6 +98,8 @@ pub struct Profile {
     /// Seconds before its expiry at which a token is renewed.
     pub refresh_margin: u64,
     pub account: Option<AccountSource>,
+    /// Where the settings come from that the user did not write.
+    pub provider: Option<&'static Provider>,
     /// Whose account a path below any origin belongs to, without slashes at either end.
     pub paths: BTreeMap<String, String>,
     /// Where a person makes a token by hand.
@@ -194,21 +200,44 @@ impl Profiles {
     /// `Configuration` when it is unsafe, is not TOML or says what nobody understands.
     pub fn load(environment: &Environment) -> Result<Self> {
         let providers = remembered::directory(environment).ok();
-        Ok(Self { providers, ..config::load(environment)? })
+        let clients = builtin::with_client(environment);
+        Ok(Self { providers, clients, ..config::load(environment)? })
     }
 
-    /// What sign-ins remembered for origins that nobody configured since.
-    fn remembered(&self) -> &[Profile] {
-        self.remembered.get_or_init(|| {
-            let found = self.providers.as_deref().map(remembered::load).unwrap_or_default();
-            let free = |profile: &Profile| {
-                let named = self.configured.iter().any(|other| other.name == profile.name);
-                let resource = Resource::parse(&profile.name);
-                let bound = resource.map(|resource| Self::find_in(&self.configured, &resource));
-                !named && bound.is_ok_and(|bound| bound.is_none())
-            };
-            found.into_iter().filter(free).collect()
+    /// What sign-ins remembered, and the known providers that have a client: for origins that
+    /// nobody configured, under names that nobody took.
+    fn others(&self) -> &[Profile] {
+        self.others.get_or_init(|| {
+            let remembered = self.providers.as_deref().map(remembered::load).unwrap_or_default();
+            let known = self
+                .clients
+                .iter()
+                .filter_map(|(provider, client_id)| provider.profile(client_id.clone()).ok());
+            let mut found: Vec<Profile> = Vec::new();
+            for profile in remembered.into_iter().chain(known) {
+                let all = || self.configured.iter().chain(&found);
+                let named = all().any(|other| other.name == profile.name);
+                let bound = |prefix: &Prefix| {
+                    let same =
+                        |own: &Prefix| own.origin == prefix.origin && own.path == prefix.path;
+                    all().any(|other| other.origins.iter().any(same))
+                };
+                let mut profile = profile;
+                profile.origins.retain(|prefix| !bound(prefix));
+                if !named && !profile.origins.is_empty() {
+                    found.push(profile);
+                }
+            }
+            found
         })
+    }
+
+    /// A known provider's public service, with a client or without one: for a person who wants to
+    /// sign in there.
+    #[must_use]
+    pub fn known(&self, resource: &Resource) -> Option<Profile> {
+        let provider = builtin::serving(resource)?;
+        self.named(provider.name).is_none().then(|| provider.profile(String::new()).ok())?
     }
 
     /// The provider that the caller names for its resource, if the user has configured none.
@@ -229,8 +258,7 @@ impl Profiles {
     /// A resource that leads on to other hosts must be named by a profile in full.
     #[must_use]
     pub fn find(&self, resource: &Resource) -> Option<Service<'_>> {
-        Self::find_in(&self.configured, resource)
-            .or_else(|| Self::find_in(self.remembered(), resource))
+        Self::find_in(&self.configured, resource).or_else(|| Self::find_in(self.others(), resource))
     }
 
     fn find_in<'a>(profiles: &'a [Profile], resource: &Resource) -> Option<Service<'a>> {
@@ -279,13 +307,13 @@ impl Profiles {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Profile> {
-        self.configured.iter().chain(self.remembered())
+        self.configured.iter().chain(self.others())
     }
 
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Profile> {
         let named = |profile: &&Profile| profile.name == name;
-        self.configured.iter().find(named).or_else(|| self.remembered().iter().find(named))
+        self.configured.iter().find(named).or_else(|| self.others().iter().find(named))
     }
 
     /// Whether an environment variable carries a token of ours: no child gets to see it.
@@ -368,6 +396,12 @@ impl Profile {
         self.origins.first().map_or_else(String::new, |prefix| prefix.origin.clone())
     }
 
+    /// Whether a sign-in would fail for want of a client secret.
+    #[must_use]
+    pub fn lacks_secret(&self) -> bool {
+        self.provider.is_some_and(|provider| provider.lacks_secret(self))
+    }
+
     /// # Errors
     /// `Configuration` when the profile has no such field.
     pub fn field(&self, name: &str) -> Result<&Field> {
@@ -388,6 +422,11 @@ impl Profile {
     #[must_use]
     pub fn no_client(&self) -> Error {
         let home = self.home();
+        if let Some(provider) = self.provider {
+            let lacks = if self.client_id.is_empty() { "client" } else { "client secret" };
+            let what = format!("no OAuth {lacks} is known for {home}");
+            return Error::new(Kind::Configuration, what).hint(provider.advice(self));
+        }
         let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref());
         let issuer = issuer.map_or(home.as_str(), Url::as_str);
         let what = format!("{issuer} knows no client of the name valetkey");

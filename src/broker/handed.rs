@@ -200,12 +200,7 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
         let vouched = world.profiles.workload_of(profile).is_some();
         let account = service.asked_account(resource);
         let want = Want { place: profile.place(), account, path: None };
-        // Who presents nothing means whatever would answer.
-        let records = match presented {
-            Some(_) => world.vault.matching(&want)?,
-            None => world.vault.peek(&want)?.into_iter().collect(),
-        };
-        for record in records {
+        for record in world.vault.matching(&want)? {
             let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
             let mut session = match held {
                 Some(Record::Session(session)) => session,

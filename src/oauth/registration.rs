@@ -60,6 +60,9 @@ impl Oauth<'_> {
         let known = |id: &str| {
             Ok(Client { id: id.to_owned(), redirect: profile.redirect.clone(), kept: false })
         };
+        if !profile.client_id.is_empty() && profile.lacks_secret() {
+            return Err(Failure::Other(profile.no_client()));
+        }
         if !profile.client_id.is_empty() {
             return known(&profile.client_id);
         }

@@ -26,11 +26,18 @@ pub(super) fn login(
     }
     let found = match service_of(&typed.url, world) {
         // What an earlier sign-in found out may be no longer true.
-        Ok((_, service)) if typed.force && service.profile.source == Source::Remembered => {
+        Ok((_, service))
+            if typed.force
+                && service.profile.source == Source::Remembered
+                && service.profile.provider.is_none() =>
+        {
             world.oauth.discover(&resource).unwrap_or_default()
         }
         Ok(_) => None,
-        Err(nobody) => Some(discovered(&resource, nobody, world)?),
+        Err(nobody) => Some(match world.profiles.known(&resource) {
+            Some(profile) => profile,
+            None => discovered(&resource, nobody, world)?,
+        }),
     };
     let service = match found.as_ref().and_then(Profile::service) {
         Some(service) => service,

@@ -14,7 +14,7 @@ use url::Url;
 use super::workload::{self, Workload};
 use super::{
     AccountSource, Endpoints, Exchange, Field, Flow, Persist, Prefix, Profile, Profiles, Redirect,
-    Source, is_safe,
+    Source, builtin, distributor, is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -38,46 +38,48 @@ struct Written {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
+    /// A row of the table of providers, for whatever is not written.
+    pub(super) provider: Option<String>,
+    #[serde(default)]
     pub(super) origins: Vec<OriginEntry>,
     pub(super) issuer: Option<Url>,
     pub(super) authorization_endpoint: Option<Url>,
     pub(super) token_endpoint: Option<Url>,
-    device_authorization_endpoint: Option<Url>,
-    revocation_endpoint: Option<Url>,
-    userinfo_endpoint: Option<Url>,
+    pub(super) device_authorization_endpoint: Option<Url>,
+    pub(super) revocation_endpoint: Option<Url>,
+    pub(super) userinfo_endpoint: Option<Url>,
     pub(super) client_id: Option<String>,
-    client_id_env: Option<String>,
-    client_secret: Option<String>,
+    pub(super) client_id_env: Option<String>,
+    pub(super) client_secret: Option<String>,
     #[serde(default)]
     pub(super) scopes: Vec<String>,
-    audience: Option<String>,
+    pub(super) audience: Option<String>,
     pub(super) resource: Option<String>,
     #[serde(default)]
-    par: bool,
+    pub(super) par: bool,
     #[serde(default)]
-    device_pkce: bool,
-    flow: Option<Flow>,
-    workload: Option<workload::Entry>,
-    persist: Option<Persist>,
+    pub(super) device_pkce: bool,
+    pub(super) flow: Option<Flow>,
+    pub(super) workload: Option<workload::Entry>,
+    pub(super) persist: Option<Persist>,
     pub(super) redirect: Option<RedirectEntry>,
-    username: Option<String>,
+    pub(super) username: Option<String>,
+    pub(super) scheme: Option<Scheme>,
     #[serde(default)]
-    scheme: Scheme,
+    pub(super) token: TokenKind,
     #[serde(default)]
-    token: TokenKind,
+    pub(super) token_env: Vec<String>,
+    pub(super) refresh_margin: Option<u64>,
+    pub(super) account: Option<AccountEntry>,
     #[serde(default)]
-    token_env: Vec<String>,
-    refresh_margin: Option<u64>,
-    account: Option<AccountEntry>,
+    pub(super) paths: BTreeMap<String, String>,
+    pub(super) token_page: Option<Url>,
     #[serde(default)]
-    paths: BTreeMap<String, String>,
-    token_page: Option<Url>,
-    #[serde(default)]
-    fields: BTreeMap<String, FieldEntry>,
+    pub(super) fields: BTreeMap<String, FieldEntry>,
 }
 
 #[derive(Deserialize)]
-struct FieldEntry {
+pub(super) struct FieldEntry {
     header: String,
     account: Option<String>,
     env: Option<String>,
@@ -100,7 +102,32 @@ pub(super) enum OriginEntry {
     },
 }
 
-#[derive(Clone, Copy, Deserialize)]
+impl OriginEntry {
+    pub(super) fn plain(url: &str) -> Self {
+        Self::Plain(url.to_owned())
+    }
+
+    pub(super) fn url(&self) -> &str {
+        match self {
+            Self::Plain(url) | Self::Own { url, .. } => url,
+        }
+    }
+
+    /// As it is, for a host that takes only what it gives for a token.
+    pub(super) fn exchanging(mut self, kind: ExchangeKind) -> Self {
+        if let Self::Plain(url) = self {
+            let (username, scheme, token, exchange) = (None, None, None, None);
+            let (tenant, role) = (None, None);
+            self = Self::Own { url, username, scheme, token, exchange, tenant, role };
+        }
+        if let Self::Own { exchange, .. } = &mut self {
+            exchange.get_or_insert(kind);
+        }
+        self
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ExchangeKind {
     /// Azure Container Registry's.
@@ -119,11 +146,11 @@ pub(super) struct RedirectEntry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AccountEntry {
-    url: Url,
-    id: String,
-    name: Option<String>,
-    email: Option<String>,
+pub(super) struct AccountEntry {
+    pub(super) url: Url,
+    pub(super) id: String,
+    pub(super) name: Option<String>,
+    pub(super) email: Option<String>,
 }
 
 pub(super) fn load(environment: &Environment) -> Result<Profiles> {
@@ -260,6 +287,18 @@ pub(super) fn read_profile(
     environment: &Environment,
 ) -> Result<Profile> {
     let here = |what: String| wrong(format!("[profile.{name}] {what}"));
+    let provider = match &entry.provider {
+        None => None,
+        Some(word) => Some(builtin::named(word).ok_or_else(|| {
+            let known: Vec<_> = builtin::PROVIDERS.iter().map(|row| row.name).collect();
+            let error = here(format!("there is no provider called {word}"));
+            error.hint(format!("known are {}", known.join(", ")))
+        })?),
+    };
+    let entry = match provider {
+        None => entry,
+        Some(row) => row.complete(entry),
+    };
     let safe = |key: &str, url: Option<Url>| match url {
         Some(url) if !is_safe(&url) || !url.username().is_empty() || url.password().is_some() => {
             Err(here(format!("{key} is neither https nor on this machine")))
@@ -312,7 +351,8 @@ pub(super) fn read_profile(
         .collect::<Result<Vec<_>>>()
         .map_err(|error| here(error.what))?;
     let from_environment = entry.client_id_env.as_deref().and_then(|name| environment.get(name));
-    let client_id = from_environment.map(str::to_owned).or(entry.client_id).unwrap_or_default();
+    let client_id = from_environment.map(str::to_owned).or(entry.client_id);
+    let client_id = client_id.or_else(|| distributor::client_id(&name).map(str::to_owned));
     let account = match entry.account {
         None => None,
         Some(account) => Some(AccountSource {
@@ -330,7 +370,7 @@ pub(super) fn read_profile(
         origins,
         issuer,
         endpoints,
-        client_id,
+        client_id: client_id.unwrap_or_default(),
         client_secret: entry.client_secret.map(Secret::new),
         scopes: entry.scopes,
         audience: entry.audience,
@@ -342,6 +382,7 @@ pub(super) fn read_profile(
         token_env: entry.token_env,
         refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
         account,
+        provider,
         paths,
         token_page: safe("token_page", entry.token_page)?,
         fields,
@@ -396,7 +437,7 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
         origin: resource.origin(),
         path: resource.path.unwrap_or_default(),
         username: username.unwrap_or_else(|| "oauth2".to_owned()),
-        scheme: scheme.unwrap_or(entry.scheme),
+        scheme: scheme.or(entry.scheme).unwrap_or_default(),
         token: token.unwrap_or(entry.token),
         exchange,
     })

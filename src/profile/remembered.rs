@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::config::{self, Entry, OriginEntry, RedirectEntry};
-use super::{Profile, Redirect, Source};
+use super::{Profile, Redirect, Source, builtin};
 use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -22,7 +22,12 @@ const MOST: usize = 1_000;
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Found {
+    /// Empty for a known provider's public service.
+    #[serde(default)]
     pub resource: String,
+    /// A row of the table of providers, which then says everything but the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// Empty where the sign-in finds or registers one.
     #[serde(default)]
     pub client_id: String,
@@ -56,6 +61,9 @@ impl Found {
     /// # Errors
     /// `Configuration` when a token could leak.
     pub fn profile(self) -> Result<Profile> {
+        if let Some(provider) = self.provider.as_deref().and_then(builtin::named) {
+            return provider.profile(self.client_id);
+        }
         let name = Resource::parse(&self.resource)?.to_string();
         let origin = OriginEntry::Own {
             url: self.resource,
@@ -88,8 +96,13 @@ impl Found {
 
     fn of(profile: &Profile) -> Option<Self> {
         let prefix = profile.origins.first()?;
+        if let Some(provider) = profile.provider {
+            let (provider, client_id) = (provider.name.to_owned(), profile.client_id.clone());
+            return Some(Self { provider: Some(provider), client_id, ..Self::default() });
+        }
         Some(Self {
             resource: format!("{}/{}", prefix.origin, prefix.path),
+            provider: None,
             client_id: profile.client_id.clone(),
             issuer: profile.issuer.clone(),
             authorization_endpoint: profile.endpoints.authorization.clone(),

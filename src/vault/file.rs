@@ -1,5 +1,6 @@
 //! One file of mode 0600 per record, in one directory of mode 0700 per place.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use super::record;
@@ -48,7 +49,7 @@ impl Files {
     /// Removes all that is no record, so also what a writer that died has left.
     pub(super) fn remove_unreadable(&self) -> Result<()> {
         for directory in self.places()? {
-            for path in entries(&directory)? {
+            for path in entries(&directory)?.iter().map(DirEntry::path) {
                 if !is_record(&path) || read_file(&path).is_err() {
                     disk::remove(&path)?;
                 }
@@ -69,9 +70,9 @@ impl Files {
     }
 
     fn places(&self) -> Result<Vec<PathBuf>> {
-        let mut places = entries(&self.directory)?;
-        places.retain(|path| path.is_dir());
-        Ok(places)
+        let mut entries = entries(&self.directory)?;
+        entries.retain(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        Ok(entries.iter().map(DirEntry::path).collect())
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -85,8 +86,8 @@ fn is_record(path: &Path) -> bool {
 }
 
 fn read_directory(directory: &Path) -> Result<Vec<Record>> {
-    let paths = entries(directory)?;
-    let records = paths.iter().filter(|path| is_record(path)).map(|path| read_file(path));
+    let paths = entries(directory)?.into_iter().map(|entry| entry.path());
+    let records = paths.filter(|path| is_record(path)).map(|path| read_file(&path));
     records.filter_map(Result::transpose).collect()
 }
 
@@ -96,16 +97,13 @@ fn read_file(path: &Path) -> Result<Option<Record>> {
     record::read(&content, &path.display().to_string()).map(Some)
 }
 
-fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
     let failed = |error: std::io::Error| {
         let what = format!("cannot read {}", directory.display());
         Err(Error::new(Kind::Storage, what).because(error))
     };
     match std::fs::read_dir(directory) {
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<std::io::Result<_>>()
-            .or_else(failed),
+        Ok(entries) => entries.collect::<std::io::Result<_>>().or_else(failed),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => failed(error),
     }

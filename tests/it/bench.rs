@@ -32,7 +32,10 @@ const HOST: &str = "git-5.example";
 
 fn main() {
     let mut programs = std::env::args_os().skip(1).map(PathBuf::from);
-    let dynamic = programs.next().expect("bench PROGRAM [STATIC PROGRAM]");
+    let dynamic = programs.next().expect("bench PROGRAM [STATIC PROGRAM], or bench count PROGRAM");
+    if dynamic == Path::new("count") {
+        return count(programs.next().expect("bench count PROGRAM"));
+    }
     let mut builds = vec![Build { name: "valetkey", program: dynamic }];
     match programs.next() {
         Some(program) => builds.push(Build { name: "valetkey, static", program }),
@@ -53,6 +56,35 @@ fn main() {
     bench.many_at_once();
     bench.throughput();
     bench.conclude();
+}
+
+/// Instructions that a cached `get` may take, those of the loader included: half as many again as
+/// were counted on 2026-11-22. The same program takes the same number on a busy machine.
+const MOST_INSTRUCTIONS: u64 = 900_000;
+
+fn count(program: PathBuf) {
+    let home = Home::with_sessions(10);
+    let question = home.input("question", &git_question(HOST));
+    let build = Build { name: "valetkey", program };
+    let counted = instructions(&build.run(&["get"], &home, &question));
+    let peer = instructions(&git_store(&home));
+    println!("instructions of a cached get: {counted}; of git-credential-store: {peer}");
+    assert!(counted <= MOST_INSTRUCTIONS, "at most {MOST_INSTRUCTIONS} are allowed");
+}
+
+/// As callgrind counts them.
+fn instructions(contender: &Contender) -> u64 {
+    let inner = contender.command();
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(inner.get_program());
+    command.args(inner.get_args()).env_clear();
+    command.envs(contender.environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(std::fs::File::open(&contender.input).expect("the input"));
+    let output = command.output().expect("valgrind is there: tests/peers/install valgrind");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let (_, number) = said.split_once("Collected : ").unwrap_or_else(|| panic!("{said}"));
+    let number = number.split_whitespace().next().unwrap_or_default();
+    number.parse().unwrap_or_else(|error| panic!("{number}: {error}"))
 }
 
 /// One build of the program.

@@ -39,6 +39,7 @@ pub mod listener;
 pub mod registry;
 pub mod sandbox;
 pub mod server;
+pub mod systems;
 pub mod tls;
 pub mod token_server;
 pub mod tokens;

@@ -19,6 +19,7 @@ mod libgit2;
 mod nobody_is_asked;
 mod oidc_provider;
 mod old_git;
+mod one_story;
 mod pnpm;
 mod provider;
 mod python;

@@ -15,13 +15,30 @@ use crate::lab::{
 use crate::scene::program;
 
 /// `None`, and a word about it, where tests/peers/install has not put a kubectl.
-fn kubectl() -> Option<PathBuf> {
+pub fn kubectl() -> Option<PathBuf> {
     let peers = std::env::var_os("VALETKEY_PEERS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
     let path = peers.join("kubectl/kubectl");
     let there = path.is_file() || left_out("kubectl is missing: run tests/peers/install kubectl");
     there.then_some(path)
 }
+
+/// As much of a Kubernetes API as it takes to be let in.
+pub fn start_api(accepts: impl Fn(&str) -> bool + Send + Sync + 'static) -> Server {
+    Server::start(move |request: &Request| -> Reply {
+        if !request.bearer().is_some_and(&accepts) {
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure",
+                "message": "Unauthorized", "reason": "Unauthorized", "code": 401,
+            });
+            return Answer::json(401, &status).into();
+        }
+        Answer::json(200, &json!({ "path": request.path })).into()
+    })
+}
+
+/// What kubectl says of it.
+pub const ANSWER: &str = "{\"path\":\"/version\"}";
 
 struct Cluster {
     kubectl: PathBuf,
@@ -37,17 +54,7 @@ impl Cluster {
         let kubectl = kubectl()?;
         let authority = Arc::new(Authority::start_with(options));
         let judge = Arc::clone(&authority);
-        let server = Server::start(move |request: &Request| -> Reply {
-            let known = request.bearer().is_some_and(|token| judge.token_is_live(token));
-            if !known {
-                let status = json!({
-                    "kind": "Status", "apiVersion": "v1", "status": "Failure",
-                    "message": "Unauthorized", "reason": "Unauthorized", "code": 401,
-                });
-                return Answer::json(401, &status).into();
-            }
-            Answer::json(200, &json!({ "path": request.path })).into()
-        });
+        let server = start_api(move |token| judge.token_is_live(token));
         let trust = CertificateAuthority::new();
         let tls = TlsFront::start(&trust, "127.0.0.1", &server.origin());
         let sandbox = Sandbox::new(program());
@@ -103,8 +110,6 @@ impl Cluster {
         self.sandbox.run(&self.kubectl, &["get", "--raw", "/version"])
     }
 }
-
-const ANSWER: &str = "{\"path\":\"/version\"}";
 
 #[test]
 fn a_command_signs_in_once_and_everything_after_it_is_silent() {

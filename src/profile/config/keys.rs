@@ -5,6 +5,7 @@ use crate::error::Result;
 
 const FILE_KEYS: &[&str] = &["store", "flow", "client_metadata", "discover", "profile"];
 const PROFILE_KEYS: &[&str] = &[
+    "provider",
     "origins",
     "issuer",
     "authorization_endpoint",

@@ -29,13 +29,9 @@ impl Index {
     fn start(options: Options) -> Self {
         let scene = Scene::with(Scheme::Basic, options);
         scene.sandbox.link("keyring");
-        let wheel = wheel();
         let judge = Arc::clone(&scene.authority);
-        let server = Server::start(move |request: &Request| {
-            let good = password(request)
-                .is_some_and(|password| password == TYPED || judge.token_is_live(&password));
-            answer(request, good, &wheel)
-        });
+        let server =
+            start_index(move |password| password == TYPED || judge.token_is_live(password));
         let index = Self { scene, server };
         index.bind(&index.server.origin());
         index.scene.nobody();
@@ -107,7 +103,16 @@ impl Index {
     }
 }
 
-fn uv() -> PathBuf {
+/// A package index that wants a password for everything, and has one package, `labpkg`.
+pub(super) fn start_index(accepts: impl Fn(&str) -> bool + Send + Sync + 'static) -> Server {
+    let wheel = wheel();
+    Server::start(move |request: &Request| {
+        let good = password(request).is_some_and(|password| accepts(&password));
+        answer(request, good, &wheel)
+    })
+}
+
+pub(super) fn uv() -> PathBuf {
     installed().join("uv/bin/uv")
 }
 

@@ -12,10 +12,26 @@ use super::super::server::{Answer, Request};
 use super::ledger::{CodeRequest, Decision, GrantNumber, Refused};
 use super::{Refreshing, State, issuer};
 
+/// What others call these endpoints: GitHub, Gitea, GitLab, Hugging Face.
+const ALIASES: &[(&str, &str)] = &[
+    ("/login/oauth/authorize", "/authorize"),
+    ("/login/oauth/access_token", "/token"),
+    ("/login/device/code", "/device_authorization"),
+    ("/api/v3/user", "/me"),
+    ("/oauth/authorize", "/authorize"),
+    ("/oauth/token", "/token"),
+    ("/oauth/authorize_device", "/device_authorization"),
+    ("/oauth/device", "/device_authorization"),
+    ("/oauth/revoke", "/revoke"),
+    ("/oauth/userinfo", "/me"),
+];
+
 pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     let issuer_path = state.options.issuer_path.clone();
     let Request { method, path, .. } = request;
-    match (method.as_str(), path.as_str()) {
+    let alias = ALIASES.iter().find(|(alias, _)| alias == path);
+    let path = alias.map_or(path.as_str(), |(_, own)| own);
+    match (method.as_str(), path) {
         ("GET", path) if is_discovery(path, &issuer_path) => metadata(state),
         ("GET", "/authorize") => authorize(state, request),
         ("POST", "/token") => token(state, request),
