@@ -190,6 +190,7 @@ fn serve(
             status.map(Some).map_err(failed)
         };
         let bound = || {
+            world.profiles.check(None).unwrap_or_else(|error| ui::report(&error));
             let prefixes = world.profiles.iter().flat_map(|profile| &profile.origins);
             prefixes.map(profile::Prefix::url).collect()
         };
@@ -235,7 +236,8 @@ fn with_world(
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use crate::dialect::git::fuzz as git_request;
-    pub use crate::oauth::fuzzing::{challenge, claims, keys, metadata, redirect, registration};
+    pub use crate::oauth::fuzzing::{challenge, claims, handoff, keys, metadata, redirect};
+    pub use crate::oauth::fuzzing::{registration, relay};
     pub use crate::oauth::fuzzing::{resource_metadata, token_answer};
     pub use crate::profile::fuzz as configuration;
     pub use crate::vault::fuzz as record;
@@ -255,10 +257,12 @@ mod tests {
             ("challenge", fuzzing::challenge),
             ("configuration", fuzzing::configuration),
             ("git_request", fuzzing::git_request),
+            ("handoff", fuzzing::handoff),
             ("keys", fuzzing::keys),
             ("metadata", fuzzing::metadata),
             ("record", fuzzing::record),
             ("redirect", fuzzing::redirect),
+            ("relay", fuzzing::relay),
             ("registration", fuzzing::registration),
             ("resource_metadata", fuzzing::resource_metadata),
             ("token_answer", fuzzing::token_answer),

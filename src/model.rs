@@ -162,6 +162,15 @@ impl Session {
         self.renewed = now;
     }
 
+    /// As it is written where no token that hosts get may be.
+    #[must_use]
+    pub fn without_access(&self) -> Self {
+        let mut kept = self.clone();
+        kept.forget_access();
+        kept.tokens.expires = None;
+        kept
+    }
+
     /// Drops the tokens that hosts get, and remembers that they were ours.
     pub fn forget_access(&mut self) {
         let identity = self.tokens.identity.take().map(|identity| identity.token);
