@@ -16,7 +16,7 @@ use crate::model::{
     Credential, Fields, Outcome, Record, Request, Secret, Session, TokenKind, Verb,
 };
 use crate::oauth::{self, Failure, Oauth, Options};
-use crate::profile::{Flow, Profile, Profiles, Service, Source};
+use crate::profile::{Flow, Persist, Profile, Profiles, Refresh, Service, Source};
 use crate::ui::{self, Ui};
 use crate::vault::{Pen, Setbacks, Vault, Want};
 
@@ -36,7 +36,8 @@ pub struct World<'a> {
 /// Answers one request.
 #[must_use]
 pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
-    let outcome = match request.verb {
+    let about = (request.verb != Verb::List).then_some(&request.resource);
+    let outcome = world.profiles.check(about).and_then(|()| match request.verb {
         Verb::Get | Verb::Cached => get(request, world),
         Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
         Verb::Paste => handed::paste(request, world).map(|()| Outcome::Done),
@@ -45,7 +46,7 @@ pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
             false => Outcome::NotMine,
         }),
         Verb::List => handed::list(world).map(Outcome::Listed),
-    };
+    });
     outcome.unwrap_or_else(Outcome::Failed)
 }
 
@@ -106,7 +107,7 @@ fn token(road: &Road<'_>) -> Result<Outcome> {
     // The hot path: no lock, no network.
     if let Some(session) = &seen
         && let Some(token) = road.fresh(session)
-        && !is_rejected(request, session)
+        && !is_rejected(request, session, profile)
     {
         let mut credential = service.credential(session, token);
         // Without a refresh token the next answer would be a sign-in.
@@ -140,6 +141,9 @@ struct Road<'a> {
 impl Road<'_> {
     /// The token that this host takes, if it lives for as long as profile and caller want.
     fn fresh<'s>(&self, session: &'s Session) -> Option<&'s Secret> {
+        if self.profile.refresh == Refresh::Always {
+            return None;
+        }
         let kind = self.service.prefix.token;
         let life = session.expires(kind).map(|end| end.saturating_sub(session.renewed));
         let lifetime = match life {
@@ -174,6 +178,11 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
             world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
         }
     };
+    if profile.refresh == Refresh::Always && seen.is_some() {
+        world.ui.log(|| format!("{} renews at each call", profile.name));
+        // Who comes behind us meanwhile takes what we get.
+        world.oauth.spread();
+    }
     let (held, pen) = world.vault.enter(want, patience, &waiting)?;
     let now = world.clock.now();
     if let Some(answer) = pasted::answer(road, held.as_ref()) {
@@ -182,7 +191,7 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     let ended = held.as_ref().is_some_and(|record| has_ended(record, road));
     let mut held = own(held, profile);
     let mut setbacks = pen.setbacks().current(now);
-    if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session)) {
+    if let Some(session) = held.as_mut().filter(|session| is_rejected(request, session, profile)) {
         setbacks = reject(session, setbacks, &pen, now)?;
     }
     // Another process was faster: what it got is the newest there is, however short its life.
@@ -226,6 +235,10 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
         return Ok(Outcome::NotFound(not_signed_in(&what, road)));
     }
+    if let Some(open) = &profile.open {
+        let what = format!("{} takes anybody, says {open}", profile.home());
+        return Ok(Outcome::NotFound(Error::new(Kind::NotSignedIn, what)));
+    }
     if profile.flow == Some(Flow::None) || !world.ui.person(request.caller) {
         let what = format!("not signed in to {}", profile.home());
         let why = not_signed_in(&what, road);
@@ -239,8 +252,9 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         }));
     }
     let options = Options {
-        flow: world.profiles.flow.unwrap_or_default(),
+        flow: world.profiles.habit(profile),
         account: want.account.map(str::to_owned),
+        known: seen.map(|session| session.key.account.clone()),
         client_metadata: world.profiles.client_metadata.clone(),
         ..Options::default()
     };
@@ -311,11 +325,14 @@ fn has_ended(record: &Record, road: &Road<'_>) -> bool {
 }
 
 /// Whether the caller comes back because its host rejected this session's token.
-fn is_rejected(request: &Request, session: &Session) -> bool {
-    request
-        .proof
-        .as_ref()
-        .is_some_and(|proof| proof.key == session.key.digest() && session.holds(&proof.token))
+fn is_rejected(request: &Request, session: &Session, profile: &Profile) -> bool {
+    let last = |token: &String| {
+        // The session was written without it.
+        profile.persist == Some(Persist::RefreshToken) && session.former.first() == Some(token)
+    };
+    request.proof.as_ref().is_some_and(|proof| {
+        proof.key == session.key.digest() && (session.holds(&proof.token) || last(&proof.token))
+    })
 }
 
 /// Forgets an access token that the host rejected, and counts.

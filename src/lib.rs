@@ -110,6 +110,18 @@ fn own_output() -> std::io::Result<File> {
     output.as_handle().try_clone_to_owned().map(File::from)
 }
 
+/// From here on standard error leads nowhere: its reader takes every byte for the answer's.
+#[cfg(unix)]
+fn close_stderr() {
+    // Without /dev/null there is nothing that could be done, or said.
+    if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stderr(&nowhere);
+    }
+}
+
+#[cfg(not(unix))]
+fn close_stderr() {}
+
 /// Runs a command to its end and returns the exit status.
 #[must_use]
 pub fn run(process: Process) -> u8 {
@@ -120,9 +132,16 @@ pub fn run(process: Process) -> u8 {
 #[must_use]
 pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
     let result = match cli::parse(&process.arguments, &|| !(process.input_is_terminal)()) {
-        Ok(Command::Serve { dialect, arguments }) => {
-            serve(dialect, &arguments, &mut process, clock)
-        }
+        Ok(Command::Serve { dialect, arguments }) => match dialect.says_errors() {
+            None => serve(dialect, &arguments, &mut process, clock),
+            Some(say) => {
+                close_stderr();
+                serve(dialect, &arguments, &mut process, clock).or_else(|error| {
+                    Wire::new(&process.output).send(say(&error).as_bytes());
+                    Ok(0)
+                })
+            }
+        },
         Ok(Command::Person(cli::Verb::Completions { shell })) => {
             Wire::new(&process.output).send(&cli::completions(shell));
             Ok(0)
@@ -171,6 +190,7 @@ fn serve(
             status.map(Some).map_err(failed)
         };
         let bound = || {
+            world.profiles.check(None).unwrap_or_else(|error| ui::report(&error));
             let prefixes = world.profiles.iter().flat_map(|profile| &profile.origins);
             prefixes.map(profile::Prefix::url).collect()
         };
@@ -216,7 +236,8 @@ fn with_world(
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
     pub use crate::dialect::git::fuzz as git_request;
-    pub use crate::oauth::fuzzing::{challenge, claims, keys, metadata, redirect, registration};
+    pub use crate::oauth::fuzzing::{challenge, claims, handoff, keys, metadata, redirect};
+    pub use crate::oauth::fuzzing::{registration, relay};
     pub use crate::oauth::fuzzing::{resource_metadata, token_answer};
     pub use crate::profile::fuzz as configuration;
     pub use crate::vault::fuzz as record;
@@ -236,10 +257,12 @@ mod tests {
             ("challenge", fuzzing::challenge),
             ("configuration", fuzzing::configuration),
             ("git_request", fuzzing::git_request),
+            ("handoff", fuzzing::handoff),
             ("keys", fuzzing::keys),
             ("metadata", fuzzing::metadata),
             ("record", fuzzing::record),
             ("redirect", fuzzing::redirect),
+            ("relay", fuzzing::relay),
             ("registration", fuzzing::registration),
             ("resource_metadata", fuzzing::resource_metadata),
             ("token_answer", fuzzing::token_answer),

@@ -46,10 +46,10 @@ pub struct Identity {
     pub expires: u64,
 }
 
-/// What one registry gave for an access token, and takes in its place.
+/// What one host gave for a token of the session, and takes in its place.
 #[derive(Clone, Debug)]
 pub struct Exchanged {
-    /// The registry, and nobody else.
+    /// The URL that gave it: it is for nobody else.
     pub origin: String,
     pub token: Secret,
     /// Unix time in seconds.
@@ -160,6 +160,15 @@ impl Session {
         let scope = tokens.scope.clone().or_else(|| self.tokens.scope.take());
         self.tokens = TokenSet { identity, refresh, scope, ..tokens };
         self.renewed = now;
+    }
+
+    /// As it is written where no token that hosts get may be.
+    #[must_use]
+    pub fn without_access(&self) -> Self {
+        let mut kept = self.clone();
+        kept.forget_access();
+        kept.tokens.expires = None;
+        kept
     }
 
     /// Drops the tokens that hosts get, and remembers that they were ours.

@@ -1,6 +1,7 @@
 //! Signing in, renewing and revoking at an authorization server. This room speaks RFC 6749 and
 //! its family to servers and in plain words to the person, and never knows where tokens live.
 
+mod account;
 mod address;
 mod answer;
 mod aws;
@@ -14,6 +15,7 @@ mod identity;
 mod metadata;
 mod qr;
 mod registration;
+mod relay;
 mod service;
 mod timestamp;
 pub mod workload;
@@ -25,9 +27,10 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::{Fields, Holder, Identity, Secret, Sent, TokenSet};
-use crate::profile::{AccountSource, Field, Flow, Profile};
+use crate::model::{Fields, Holder, Identity, Secret, TokenSet};
+use crate::profile::{Flow, Profile, Site};
 use crate::ui::Ui;
+pub use account::Introduction;
 use address::Reach;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
@@ -78,6 +81,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Whom the person wants to be, as a hint to the server.
     pub account: Option<String>,
+    /// Who was signed in until now.
+    pub known: Option<String>,
     /// What the person says about the profile's fields.
     pub fields: Fields,
     /// The document about this client, for servers that take its URL as a client id.
@@ -93,6 +98,7 @@ impl Default for Options {
             scopes: Vec::new(),
             timeout: None,
             account: None,
+            known: None,
             fields: Fields::new(),
             client_metadata: None,
         }
@@ -106,15 +112,6 @@ pub struct SignedIn {
     /// The client that the tokens were issued to.
     pub client_id: String,
     /// Who signed in, if the provider tells.
-    pub account: Option<String>,
-    pub holder: Holder,
-    pub fields: Fields,
-}
-
-/// What a provider tells about the account behind a token.
-#[derive(Debug, Default)]
-pub struct Introduction {
-    /// The account's name.
     pub account: Option<String>,
     pub holder: Holder,
     pub fields: Fields,
@@ -156,11 +153,28 @@ impl<'a> Oauth<'a> {
     /// # Errors
     /// Every `Failure` but `GrantDead`.
     pub fn sign_in(&self, profile: &Profile, options: &Options) -> Result<SignedIn, Failure> {
+        if profile.authority().is_empty()
+            && let Some(error) = profile.unconfigured()
+        {
+            return Err(Failure::Other(error));
+        }
         // Whoever signs in may do so because what was known of the server is no longer true.
         let server = self.server(profile, metadata::ASK_ANEW)?;
         let flow = self.choose(profile, options, &server)?;
         self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
-        let mut client = self.client(profile, options, &server, flow)?;
+        let mut client = match &profile.site {
+            None => self.client(profile, options, &server, flow)?,
+            // Such a site knows no clients.
+            Some(_) => Client {
+                id: profile.client_id.clone(),
+                redirect: profile.redirect.clone(),
+                kept: false,
+            },
+        };
+        if let Some(Site::Handoff(handoff)) = &profile.site {
+            let attempt = Attempt { oauth: self, profile, options, server: &server };
+            return code::handoff::sign_in(&attempt, handoff, flow);
+        }
         let mut outcome = self.attempt(profile, options, &server, flow, &client);
         // Servers forget registrations. They say so to us, or to the person in the browser, who
         // then never comes back.
@@ -194,8 +208,9 @@ impl<'a> Oauth<'a> {
         let (client_id, redirect) = (client_id.clone(), redirect.clone());
         let profile = Profile { client_id, redirect, ..profile.clone() };
         let attempt = Attempt { oauth: self, profile: &profile, options, server };
-        match flow {
-            Flow::Device => device::sign_in(&attempt),
+        match (flow, &profile.site) {
+            (Flow::Relay, Some(Site::Relay(relay))) => relay::sign_in(&attempt, relay),
+            (Flow::Device, _) => device::sign_in(&attempt),
             _ => code::sign_in(&attempt, flow),
         }
     }
@@ -222,19 +237,27 @@ impl<'a> Oauth<'a> {
         form.extend(self.common(profile));
         self.ui.log(|| format!("refresh at {endpoint}"));
         let answer = self.http(profile).post(&endpoint, &form)?;
-        let mut tokens =
-            read_token(&answer, self.clock.now()).map_err(|failure| match failure {
-                // A registration ends with all that was issued to it.
-                Failure::Other(error)
-                    if error.kind == Kind::Configuration
-                        && self.forget_client(profile, client_id) =>
-                {
-                    Failure::GrantDead
-                }
-                failure => failure,
-            })?;
-        tokens.identity = self.identity(profile, client_id, None, &answer);
-        Ok(tokens)
+        self.issued(profile, client_id, None, &answer).map_err(|failure| match failure {
+            // A registration ends with all that was issued to it.
+            Failure::Other(error)
+                if error.kind == Kind::Configuration && self.forget_client(profile, client_id) =>
+            {
+                Failure::GrantDead
+            }
+            failure => failure,
+        })
+    }
+
+    /// What an answer issues: an access token, or the ID token that a host of the profile wants.
+    fn issued(
+        &self,
+        profile: &Profile,
+        client_id: &str,
+        issuer: Option<&str>,
+        answer: &Answer,
+    ) -> Result<TokenSet, Failure> {
+        let identity = self.identity(profile, client_id, issuer, answer);
+        read_token(answer, identity, self.clock.now())
     }
 
     /// The ID token of an answer, where a host of the profile wants one.
@@ -247,7 +270,10 @@ impl<'a> Oauth<'a> {
     ) -> Option<Identity> {
         let token =
             parse_answer::<TokenAnswer>(answer)?.id_token.filter(|_| profile.wants_identity())?;
-        identity::read(&token, client_id, issuer, self.clock.now())
+        // A relay knows no clients, so its token may be for anybody.
+        let nobody = profile.site.is_some() && client_id.is_empty();
+        let audience = (!nobody).then_some(client_id);
+        identity::read(&token, audience, issuer, self.clock.now())
     }
 
     /// Revokes a session's tokens, the refresh token first (RFC 7009 section 2.1). `false` where
@@ -326,6 +352,17 @@ impl<'a> Oauth<'a> {
             let what = format!("{} {what}", profile.home());
             Err(Failure::Other(Error::new(Kind::Configuration, what)))
         };
+        match (wanted, &profile.site) {
+            // The page is the same, and only the listener is left out.
+            (Flow::Paste | Flow::Auto | Flow::Handoff, Some(Site::Handoff(_))) => {
+                return Ok(wanted);
+            }
+            (Flow::Auto | Flow::Relay, Some(Site::Relay(_))) => return Ok(Flow::Relay),
+            (Flow::Handoff | Flow::Relay, _) => return unable("has no such way to sign in"),
+            (Flow::None, _) => {}
+            (_, Some(_)) => return unable("has its own way to sign in, and no other"),
+            (_, None) => {}
+        }
         match wanted {
             Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
             Flow::Workload => unable("has no [workload] in its profile"),
@@ -342,97 +379,13 @@ impl<'a> Oauth<'a> {
         }
     }
 
-    /// Who signed in. That it cannot be learned is no reason to throw a good session away.
-    fn account(
-        &self,
-        profile: &Profile,
-        fields: &Fields,
-        server: &Server,
-        tokens: &TokenSet,
-    ) -> Option<Introduction> {
-        let access = tokens.access.as_ref()?;
-        // OpenID Connect Core section 5.1.
-        let standard = ["/preferred_username", "/email", "/sub"];
-        let (url, ids, name, email): (&Url, Vec<&str>, _, _) =
-            match (&profile.account, &server.userinfo) {
-                (Some(source), _) => {
-                    let AccountSource { url, id, name, email } = source;
-                    (url, vec![id], name.as_deref(), email.as_deref())
-                }
-                (None, Some(url)) if profile.scopes.iter().any(|scope| scope == "openid") => {
-                    (url, standard.to_vec(), Some("/name"), Some("/email"))
-                }
-                _ => return None,
-            };
-        let answer = self.http(profile).get(url, Some(access), &headers(profile, fields)).ok()?;
-        let document =
-            serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)?;
-        Some(introduction(profile, &document, &ids, name, email))
-    }
-
-    /// Shows a token that a person made by hand to the provider, with the fields that go beside
-    /// it, before anybody keeps it. Nothing is learned where the profile names no account page.
-    ///
-    /// # Errors
-    /// `Denied` when the provider does not take it, `Transient` when nothing was decided, `Other`
-    /// when the answer is not about an account.
-    pub fn introduce(
-        &self,
-        profile: &Profile,
-        token: &Secret,
-        fields: &Fields,
-    ) -> Result<Introduction, Failure> {
-        let Some(source) = &profile.account else { return Ok(Introduction::default()) };
-        self.ui.log(|| format!("show the token to {}", source.url));
-        let answer = self.http(profile).get(&source.url, Some(token), &headers(profile, fields))?;
-        match answer.status {
-            200 => {}
-            401 | 403 => return Err(Failure::Denied),
-            408 | 429 | 500.. => return Err(answer.transient()),
-            status => {
-                let what = format!("{} answered {status} instead of an account", answer.host);
-                let hint = format!("check account.url in [profile.{}]", profile.name);
-                return Err(Failure::Other(Error::new(Kind::Configuration, what).hint(hint)));
-            }
-        }
-        let AccountSource { id, name, email, .. } = source;
-        let document = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let who = introduction(profile, &document, &[id], name.as_deref(), email.as_deref());
-        if who.account.is_none() {
-            // Some servers are polite to everybody.
-            let what = format!("{} does not say whose token it is", answer.host);
-            let hint = format!("check account.id in [profile.{}]", profile.name);
-            return Err(Failure::Other(Error::new(Kind::Rejected, what).hint(hint)));
-        }
-        Ok(who)
-    }
-}
-
-/// The fields that have a value, as headers.
-fn headers(profile: &Profile, fields: &Fields) -> Vec<(String, String)> {
-    let header = |field: &'_ Field| {
-        let value = field.value.as_ref().or_else(|| fields.get(&field.name))?;
-        Some((field.header.clone(), value.clone()))
-    };
-    profile.fields.iter().filter_map(header).collect()
-}
-
-fn introduction(
-    profile: &Profile,
-    document: &serde_json::Value,
-    ids: &[&str],
-    name: Option<&str>,
-    email: Option<&str>,
-) -> Introduction {
-    let find = |pointer: &str| plain_text(document.pointer(pointer)?);
-    let captured = |field: &Field| {
-        let value = find(field.account.as_deref()?).filter(|value| Sent::takes(value))?;
-        Some((field.name.clone(), value))
-    };
-    Introduction {
-        account: ids.iter().copied().find_map(find),
-        holder: Holder { id: None, name: name.and_then(find), email: email.and_then(find) },
-        fields: profile.fields.iter().filter_map(captured).collect(),
+    /// A pause of up to a quarter of a second, so that machines which wake at the same moment do
+    /// not all ask at the same moment.
+    pub fn spread(&self) {
+        let mut byte = [0];
+        // Without a random number all pause for the same time: no harm.
+        let _ = rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut byte);
+        self.clock.sleep(Duration::from_millis(u64::from(byte[0]) + 1));
     }
 }
 
@@ -460,11 +413,20 @@ impl Attempt<'_> {
 
     /// Reads the answer that a sign-in ends with.
     fn issued(&self, answer: &Answer) -> Result<TokenSet, Failure> {
-        let mut tokens = read_token(answer, self.oauth.clock.now())?;
         let issuer = self.server.issuer.as_deref();
-        let Attempt { oauth, profile, .. } = self;
-        tokens.identity = oauth.identity(profile, &profile.client_id, issuer, answer);
-        Ok(tokens)
+        self.oauth.issued(self.profile, &self.profile.client_id, issuer, answer)
+    }
+
+    /// Shows the address, in a browser where one can be opened that is `ours` to reach.
+    fn open(&self, url: &Url, ours: bool) {
+        let ui = self.oauth.ui;
+        let home = self.profile.home();
+        if ours && self.options.open_browser && ui.can_open_browser() && ui.open(url) {
+            ui.say(&format!("opening a browser to sign in to {home}; if none appears, open"));
+        } else {
+            ui.say(&format!("to sign in to {home}, open"));
+        }
+        ui.say(&format!("  {url}"));
     }
 
     /// Whoever waits for us is gone: nobody needs the answer, and a window that opens now would
@@ -478,18 +440,6 @@ impl Attempt<'_> {
     }
 }
 
-/// What a provider says about an account: it goes into keys, and into git's line protocol where
-/// the profile says so.
-fn plain_text(value: &serde_json::Value) -> Option<String> {
-    let text = match value {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    let plain = !text.is_empty() && text.len() <= 200 && !text.chars().any(char::is_control);
-    plain.then_some(text)
-}
-
 fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
     profile.client_secret.as_ref().map(|secret| ("client_secret", secret.expose()))
 }
@@ -501,9 +451,11 @@ pub mod fuzzing {
     pub use super::aws::fuzz as keys;
     pub use super::challenge::fuzz as challenge;
     pub use super::code::fuzz as redirect;
+    pub use super::code::handoff::fuzz as handoff;
     pub use super::discovery::fuzz as resource_metadata;
     pub use super::metadata::fuzz as metadata;
     pub use super::registration::fuzz as registration;
+    pub use super::relay::fuzz as relay;
     pub use super::workload::fuzz as claims;
     use super::{Answer, Failure, identity, read_token};
     use base64::Engine;
@@ -515,13 +467,13 @@ pub mod fuzzing {
         let now = 1_700_000_000;
         // The same bytes as what an ID token says.
         let token = format!("e30.{}.e30", URL_SAFE_NO_PAD.encode(body));
-        let found = identity::read(&token, "client", Some("https://auth.example"), now);
+        let found = identity::read(&token, Some("client"), Some("https://auth.example"), now);
         assert!(found.is_none_or(|identity| identity.expires > now - 61));
         for kind in ["application/json", "application/x-www-form-urlencoded"] {
             for status in [200, 400, 503] {
                 let (kind, host) = (kind.to_owned(), "auth.example".to_owned());
                 let answer = Answer { status, kind, body: body.to_vec(), host, sent: Vec::new() };
-                match read_token(&answer, now) {
+                match read_token(&answer, None, now) {
                     Ok(tokens) => {
                         assert_eq!(status, 200);
                         let tokens = [tokens.access, tokens.refresh];

@@ -4,8 +4,10 @@
 mod builtin;
 mod config;
 mod distributor;
+mod pieces;
 mod remembered;
 mod service;
+mod site;
 pub mod workload;
 
 use std::cell::OnceCell;
@@ -18,8 +20,10 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind};
 pub use builtin::{PROVIDERS, Provider};
+use pieces::Configured;
 pub use remembered::Found;
 pub use service::{Service, environment_token};
+pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
 use workload::Workload;
 
 /// What the configuration says as a whole.
@@ -32,7 +36,7 @@ pub struct Profiles {
     pub client_metadata: Option<Url>,
     /// Origins that may say themselves who issues their tokens when a tool asks for one.
     discover: Vec<String>,
-    configured: Vec<Profile>,
+    configured: Configured,
     /// Where sign-ins to hosts that nobody configured are remembered, which known providers have a
     /// client, and what both serve once somebody needed to know.
     providers: Option<PathBuf>,
@@ -53,12 +57,26 @@ pub enum Flow {
     Device,
     /// Authorization code with PKCE, brought home by hand.
     Paste,
+    /// The site redirects the token itself to a loopback listener.
+    Handoff,
+    /// The site keeps the tokens until we ask for them with the PKCE verifier.
+    Relay,
     /// Nobody signs in: the platform that this program runs on vouches for it.
     Workload,
     /// A token that the person makes at the provider and pastes.
     Token,
     /// Nobody signs in at this host: only what was stored is answered.
     None,
+}
+
+/// When a token is renewed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refresh {
+    #[default]
+    BeforeExpiry,
+    /// At each call, whatever its age.
+    Always,
 }
 
 /// Who says that a provider issues the credentials of an origin.
@@ -98,6 +116,14 @@ pub struct Profile {
     /// Seconds before its expiry at which a token is renewed.
     pub refresh_margin: u64,
     pub account: Option<AccountSource>,
+    pub site: Option<Site>,
+    pub refresh: Refresh,
+    /// Whether a sign-out tells the server.
+    pub revoke: bool,
+    /// Variables of the environment that the profile expects, and that are not set.
+    pub unset: Vec<String>,
+    /// The variable and its value that say that this host takes anybody.
+    pub open: Option<String>,
     /// Where the settings come from that the user did not write.
     pub provider: Option<&'static Provider>,
     /// Whose account a path below any origin belongs to, without slashes at either end.
@@ -134,6 +160,8 @@ pub struct Prefix {
 pub enum Persist {
     /// Every token that a later request can use.
     All,
+    /// No token that a host takes: each process renews for itself.
+    RefreshToken,
 }
 
 /// The host takes no token of the session, but what it gives for one.
@@ -215,7 +243,7 @@ impl Profiles {
                 .filter_map(|(provider, client_id)| provider.profile(client_id.clone()).ok());
             let mut found: Vec<Profile> = Vec::new();
             for profile in remembered.into_iter().chain(known) {
-                let all = || self.configured.iter().chain(&found);
+                let all = || self.configured.all().chain(&found);
                 let named = all().any(|other| other.name == profile.name);
                 let bound = |prefix: &Prefix| {
                     let same =
@@ -258,10 +286,23 @@ impl Profiles {
     /// A resource that leads on to other hosts must be named by a profile in full.
     #[must_use]
     pub fn find(&self, resource: &Resource) -> Option<Service<'_>> {
-        Self::find_in(&self.configured, resource).or_else(|| Self::find_in(self.others(), resource))
+        let configured: Vec<&Profile> = self.configured.about(resource).collect();
+        Self::find_in(&configured, resource).or_else(|| {
+            let others: Vec<&Profile> = self.others().iter().collect();
+            Self::find_in(&others, resource)
+        })
     }
 
-    fn find_in<'a>(profiles: &'a [Profile], resource: &Resource) -> Option<Service<'a>> {
+    /// Sees that what the configuration says about a resource, or with `None` all that it says,
+    /// can be understood: `find` and its like pass over the rest.
+    ///
+    /// # Errors
+    /// `Configuration` when it cannot, with the file and what is wrong there.
+    pub fn check(&self, resource: Option<&Resource>) -> Result<()> {
+        self.configured.check(resource)
+    }
+
+    fn find_in<'a>(profiles: &[&'a Profile], resource: &Resource) -> Option<Service<'a>> {
         let origin = resource.web_origin();
         let service = Self::bound_to(profiles, &origin, resource).or_else(|| {
             // Some dialects name no scheme. On this machine either stays on this machine.
@@ -275,11 +316,11 @@ impl Profiles {
     }
 
     fn bound_to<'a>(
-        profiles: &'a [Profile],
+        profiles: &[&'a Profile],
         origin: &str,
         resource: &Resource,
     ) -> Option<Service<'a>> {
-        let all = profiles.iter().flat_map(|profile| {
+        let all = profiles.iter().flat_map(|profile: &&'a Profile| {
             profile.origins.iter().map(move |prefix| Service { profile, prefix })
         });
         let mut bound: Vec<_> = all.filter(|service| service.prefix.origin == origin).collect();
@@ -307,13 +348,22 @@ impl Profiles {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Profile> {
-        self.configured.iter().chain(self.others())
+        self.configured.all().chain(self.others())
+    }
+
+    /// The flow that the person prefers, where the profile leaves a choice.
+    #[must_use]
+    pub fn habit(&self, profile: &Profile) -> Flow {
+        match profile.flow {
+            Some(Flow::Handoff | Flow::Relay | Flow::None) => Flow::Auto,
+            _ => self.flow.unwrap_or_default(),
+        }
     }
 
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Profile> {
         let named = |profile: &&Profile| profile.name == name;
-        self.configured.iter().find(named).or_else(|| self.others().iter().find(named))
+        self.configured.all().find(named).or_else(|| self.others().iter().find(named))
     }
 
     /// Whether an environment variable carries a token of ours: no child gets to see it.
@@ -321,10 +371,7 @@ impl Profiles {
     pub fn is_secret_variable(&self, name: &str) -> bool {
         let ours =
             name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("VALETKEY_TOKEN_"));
-        ours || self.configured.iter().any(|profile| {
-            let identity = profile.workload.as_ref().and_then(Workload::token_env);
-            profile.token_env.iter().any(|own| own == name) || identity == Some(name)
-        })
+        ours || self.configured.is_secret_variable(name)
     }
 }
 
@@ -355,6 +402,11 @@ impl Profile {
         self.origins.first().map(|prefix| Service { profile: self, prefix })
     }
 
+    fn is_secret_variable(&self, name: &str) -> bool {
+        let identity = self.workload.as_ref().and_then(Workload::token_env);
+        self.token_env.iter().any(|own| own == name) || identity == Some(name)
+    }
+
     /// Where this profile's sessions are kept.
     #[must_use]
     pub fn place(&self) -> Place {
@@ -374,7 +426,11 @@ impl Profile {
     /// Who issues this profile's tokens: a session of another issuer is not this profile's.
     #[must_use]
     pub fn authority(&self) -> String {
-        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref());
+        let site = self.site.as_ref().map(|site| match site {
+            Site::Handoff(handoff) => &handoff.url,
+            Site::Relay(relay) => &relay.poll_endpoint,
+        });
+        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref()).or(site);
         issuer.map(Url::to_string).unwrap_or_default()
     }
 
@@ -394,6 +450,17 @@ impl Profile {
     #[must_use]
     pub fn home(&self) -> String {
         self.origins.first().map_or_else(String::new, |prefix| prefix.origin.clone())
+    }
+
+    /// What is wrong where the profile waits for the environment to say who signs people in.
+    #[must_use]
+    pub fn unconfigured(&self) -> Option<Error> {
+        let what = format!("the sign-in of profile {} is not configured", self.name);
+        // A client can be named for once, a server cannot.
+        let or = if self.authority().is_empty() { "" } else { ", or pass --client-id" };
+        let hint = format!("set {} in the environment{or}", self.unset.join(" and "));
+        let missing = !self.unset.is_empty();
+        missing.then(|| Error::new(Kind::Configuration, what).hint(hint))
     }
 
     /// Whether a sign-in would fail for want of a client secret.
@@ -421,6 +488,9 @@ impl Profile {
     /// What a person can do where nobody knows this program yet.
     #[must_use]
     pub fn no_client(&self) -> Error {
+        if let Some(error) = self.unconfigured() {
+            return error;
+        }
         let home = self.home();
         if let Some(provider) = self.provider {
             let lacks = if self.client_id.is_empty() { "client" } else { "client secret" };

@@ -1,7 +1,7 @@
 //! Hosts that take no token of the session, but what they give for one. It is kept with the
 //! session, for the very URL that gave it, and ends with the token that it was given for.
 
-use super::{PATIENCE, Road, found, login_command, nothing_ready, own, token};
+use super::{PATIENCE, Road, found, login_command, nothing_ready, own, session, token};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Exchanged, Outcome, Request, Session, Verb};
 use crate::oauth::Failure;
@@ -36,17 +36,17 @@ pub(super) fn get(road: &Road<'_>, exchange: &Exchange) -> Result<Outcome> {
             return found(credential(road, &session, exchanged));
         }
         let Some(access) = session.token(service.prefix.token).cloned() else { continue };
-        match world.oauth.exchange(&service.prefix.url(), exchange, &access) {
+        match world.oauth.exchange(service.prefix, exchange, &access) {
             Ok(exchanged) => {
                 let answer = credential(road, &session, &exchanged);
                 session.exchanged.retain(|other| other.origin != exchanged.origin);
                 session.exchanged.push(exchanged);
-                pen.save_session(&session)?;
+                session::keep(&session, profile, &pen)?;
                 return found(answer);
             }
             Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {
                 session.forget_access();
-                pen.save_session(&session)?;
+                session::keep(&session, profile, &pen)?;
             }
             // What is left of the last one is good enough while the registry is away.
             Err(Failure::Transient(error)) => {

@@ -9,7 +9,7 @@ use crate::model::{
     Caller, Credential, Fields, Form, Holder, Key, Offer, Outcome, Place, Presented, Record,
     Request, Resource, Secret, Static,
 };
-use crate::profile::{self, Profile, Service};
+use crate::profile::{self, Persist, Profile, Service};
 use crate::vault::Want;
 
 /// Hosts without a profile are never asked about: only what was handed over for this very origin
@@ -84,6 +84,12 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
         let profile = service.profile;
         // A caller without capabilities hands back what it got, and nothing of that is kept.
         if workload::fleeting(profile, world).is_some() {
+            return Ok(());
+        }
+        let signed_in =
+            || world.vault.peek(&Want { place: profile.place(), account: None, path: None });
+        // Where no such token is written, none comes in by another door.
+        if profile.persist == Some(Persist::RefreshToken) && signed_in()?.is_some() {
             return Ok(());
         }
         let from_environment = service.environment_token(resource, world.environment);
@@ -200,12 +206,7 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
         let vouched = world.profiles.workload_of(profile).is_some();
         let account = service.asked_account(resource);
         let want = Want { place: profile.place(), account, path: None };
-        // Who presents nothing means whatever would answer.
-        let records = match presented {
-            Some(_) => world.vault.matching(&want)?,
-            None => world.vault.peek(&want)?.into_iter().collect(),
-        };
-        for record in records {
+        for record in world.vault.matching(&want)? {
             let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
             let mut session = match held {
                 Some(Record::Session(session)) => session,

@@ -5,9 +5,20 @@ use super::{World, login_command, own};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Holder, Key, Record, Session};
 use crate::oauth::{Failure, Options, SignedIn};
-use crate::profile::Profile;
+use crate::profile::{Persist, Profile};
 use crate::ui;
 use crate::vault::{Pen, Setbacks, Want};
+
+/// Writes a session, or what of it the profile wants written.
+///
+/// # Errors
+/// As `Pen::save`.
+pub fn keep(session: &Session, profile: &Profile, pen: &Pen<'_>) -> Result<()> {
+    match profile.persist {
+        Some(Persist::RefreshToken) => pen.save_session(&session.without_access()),
+        Some(Persist::All) | None => pen.save_session(session),
+    }
+}
 
 /// Trades the refresh token and keeps what comes before anybody sees it.
 ///
@@ -43,7 +54,7 @@ pub fn renew(
         answer => answer,
     }?;
     session.renew(tokens, world.clock.now());
-    if let Err(error) = pen.save_session(session) {
+    if let Err(error) = keep(session, profile, pen) {
         // The caller can still be served; the next one will have to sign in.
         world.ui.warn(&format!("the renewed session could not be kept: {}", error.what));
     }
@@ -80,7 +91,7 @@ pub fn sign_in(
             Failure::Transient(error) => error,
             Failure::Other(error) => {
                 // A configuration that is mended is worth a try at once.
-                if error.kind == Kind::Rejected {
+                if matches!(error.kind, Kind::Rejected | Kind::Refused) {
                     pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
                 }
                 error
@@ -113,7 +124,7 @@ pub fn sign_in(
         exchanged: Vec::new(),
         former: Vec::new(),
     };
-    pen.save_session(&session)?;
+    keep(&session, profile, pen)?;
     if let Err(error) = profile.remember(world.environment) {
         world.ui.warn(&format!("{home} has to be signed in to again next time: {}", error.what));
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::Failure;
 use super::http::Answer;
 use crate::error::{Error, Kind};
-use crate::model::{Secret, TokenSet};
+use crate::model::{Identity, Secret, TokenSet};
 
 /// The members of a token answer that mean something to us; all others are ignored (RFC 6749
 /// section 5.1). serde refuses a member that comes twice.
@@ -64,9 +64,13 @@ pub(super) fn parse_answer<T: serde::de::DeserializeOwned>(answer: &Answer) -> O
     serde_json::from_slice(&answer.body).ok()
 }
 
-/// Reads the answer of a token endpoint. An `error` member counts whatever the status is
+/// Reads the answer of a token endpoint, of which the ID token has been read. An `error` member counts whatever the status is
 /// (GitHub answers 200), and comes before any token.
-pub(super) fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure> {
+pub(super) fn read_token(
+    answer: &Answer,
+    identity: Option<Identity>,
+    now: u64,
+) -> Result<TokenSet, Failure> {
     let Some(parsed) = parse_answer::<TokenAnswer>(answer) else {
         return Err(match answer.status {
             500.. | 429 | 408 => answer.transient(),
@@ -79,9 +83,11 @@ pub(super) fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure>
     if answer.status >= 500 || answer.status == 429 {
         return Err(answer.transient());
     }
-    let Some(access) = parsed.access_token.filter(|_| (200..300).contains(&answer.status)) else {
+    let access = parsed.access_token;
+    let issued = access.is_some() || identity.is_some();
+    if !issued || !(200..300).contains(&answer.status) {
         return Err(Failure::Other(refused(answer)));
-    };
+    }
     let kind = parsed.token_type.as_deref().unwrap_or("bearer");
     let unusable =
         |what: &str| Failure::Other(Error::new(Kind::Rejected, format!("{} {what}", answer.host)));
@@ -93,13 +99,13 @@ pub(super) fn read_token(answer: &Answer, now: u64) -> Result<TokenSet, Failure>
     let visible =
         |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     let refresh = parsed.refresh_token.filter(|token| !token.is_empty());
-    if !visible(&access) || !refresh.as_deref().is_none_or(visible) {
+    if !access.iter().chain(&refresh).all(|token| visible(token)) {
         return Err(unusable("issued a token with characters that no token may have"));
     }
     let expires = parsed.expires_in.map(|seconds| now.saturating_add_signed(seconds));
     Ok(TokenSet {
-        identity: None,
-        access: Some(Secret::new(access)),
+        identity,
+        access: access.map(Secret::new),
         refresh: refresh.map(Secret::new),
         expires,
         scope: parsed.scope,
@@ -163,7 +169,7 @@ mod tests {
     }
 
     fn read(status: u16, body: &str) -> Result<TokenSet, Failure> {
-        read_token(&answer(status, "application/json", body), 1_000)
+        read_token(&answer(status, "application/json", body), None, 1_000)
     }
 
     #[test]
@@ -185,8 +191,11 @@ mod tests {
             assert!(tokens.access == Some(Secret::new("a")));
         }
         let form = "access_token=a%2Bb&token_type=bearer&scope=repo%20gist";
-        let tokens =
-            read_token(&answer(200, "application/x-www-form-urlencoded; charset=utf-8", form), 0);
+        let tokens = read_token(
+            &answer(200, "application/x-www-form-urlencoded; charset=utf-8", form),
+            None,
+            0,
+        );
         let tokens = tokens.unwrap();
         assert!(tokens.access == Some(Secret::new("a+b")));
         assert_eq!(tokens.scope.as_deref(), Some("repo gist"));

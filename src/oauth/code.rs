@@ -2,6 +2,7 @@
 //! loopback listener, or is pasted by the person; whichever is first. A stray or hostile request
 //! gets its answer and changes nothing.
 
+pub(super) mod handoff;
 mod listener;
 
 use std::sync::mpsc::Receiver;
@@ -57,7 +58,7 @@ pub(super) fn sign_in(attempt: &Attempt<'_>, flow: Flow) -> Result<TokenSet, Fai
     let listener = match flow {
         Flow::Paste => None,
         // Before the browser opens, and kept: a port that was only found free could be taken.
-        _ => Some(listener::bind(redirect, attempt.options.port).map_err(Failure::Other)?),
+        _ => Some(listener::bind(redirect, attempt.options.port, &[]).map_err(Failure::Other)?),
     };
     let redirect = match &listener {
         Some(listener) => listener.redirect.clone(),
@@ -66,8 +67,14 @@ pub(super) fn sign_in(attempt: &Attempt<'_>, flow: Flow) -> Result<TokenSet, Fai
     let pending = Pending { state: random()?, verifier: Secret::new(random()?), redirect, attempt };
     let url = pending.authorization_url()?;
     attempt.caller_is_there()?;
-    pending.show(&url, listener.is_some());
-    pending.wait(listener.as_ref(), pasted.as_ref())
+    show(attempt, &url, listener.is_some(), "paste its address, or the code in it, here");
+    wait(
+        attempt,
+        listener.as_ref(),
+        pasted.as_ref(),
+        |event| pending.arrival(event),
+        |line| pending.paste(line),
+    )
 }
 
 /// What shows later that the verifier is ours (RFC 7636 section 4.2).
@@ -88,7 +95,7 @@ fn pushed(answer: &Answer) -> Result<String, Failure> {
     match parsed.map(|pushed| pushed.request_uri).filter(usable) {
         Some(uri) if matches!(answer.status, 200 | 201) => Ok(uri),
         // Whatever it is, it is worded like a token endpoint's refusal.
-        _ => Err(match read_token(answer, 0) {
+        _ => Err(match read_token(answer, None, 0) {
             Err(failure) => failure,
             Ok(_) => Failure::Other(refused(answer)),
         }),
@@ -103,6 +110,60 @@ pub(super) fn random() -> Result<String, Failure> {
         Failure::Other(Error::new(Kind::Failed, what).because(error.to_string()))
     })?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Opens the address in a browser that is `ours` to reach, and shows it in any case. `paste`: what
+/// a person does whose browser does not find home.
+fn show(attempt: &Attempt<'_>, url: &Url, ours: bool, paste: &str) {
+    let ui = attempt.oauth.ui;
+    attempt.open(url, ours);
+    if ui.has_terminal() {
+        ui.say(&format!("if the browser ends on a page that cannot be reached, {paste}"));
+    }
+}
+
+/// Waits for what the listener or the person brings. `None` from either: it was not ours, keep
+/// waiting.
+fn wait<T>(
+    attempt: &Attempt<'_>,
+    listener: Option<&Listener>,
+    pasted: Option<&Receiver<String>>,
+    arrival: impl Fn(Event) -> Option<Result<T, Failure>>,
+    paste: impl Fn(&str) -> Option<Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Attempt { oauth, options, .. } = attempt;
+    let until = oauth.clock.elapsed() + options.timeout.unwrap_or(TIMEOUT);
+    loop {
+        attempt.caller_is_there()?;
+        let left = until.saturating_sub(oauth.clock.elapsed());
+        if left.is_zero() {
+            return Err(Failure::Expired);
+        }
+        if let Some(line) = pasted.and_then(|lines| lines.try_recv().ok()) {
+            match paste(&line) {
+                None => continue,
+                Some(result) => return result,
+            }
+        }
+        let event = match listener {
+            Some(listener) => listener.next(left.min(TICK)),
+            None => {
+                oauth.clock.sleep(left.min(TICK));
+                None
+            }
+        };
+        if let Some(event) = event
+            && let Some(result) = arrival(event)
+        {
+            return result;
+        }
+    }
+}
+
+/// The query of an address, if the line holds one. Some browsers hide the scheme, so what makes an
+/// address is its query.
+fn query_of(line: &str) -> Option<&str> {
+    line.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query))
 }
 
 impl Pending<'_> {
@@ -160,59 +221,6 @@ impl Pending<'_> {
         request
     }
 
-    fn show(&self, url: &Url, listening: bool) {
-        let Attempt { oauth, profile, options, .. } = self.attempt;
-        let ui = oauth.ui;
-        let opened = listening && options.open_browser && ui.can_open_browser() && ui.open(url);
-        let home = profile.home();
-        if opened {
-            ui.say(&format!("opening a browser to sign in to {home}; if none appears, open"));
-        } else {
-            ui.say(&format!("to sign in to {home}, open"));
-        }
-        ui.say(&format!("  {url}"));
-        if ui.has_terminal() {
-            ui.say(
-                "if the browser ends on a page that cannot be reached, paste its address, or the \
-                 code in it, here",
-            );
-        }
-    }
-
-    fn wait(
-        &self,
-        listener: Option<&Listener>,
-        pasted: Option<&Receiver<String>>,
-    ) -> Result<TokenSet, Failure> {
-        let Attempt { oauth, options, .. } = self.attempt;
-        let until = oauth.clock.elapsed() + options.timeout.unwrap_or(TIMEOUT);
-        loop {
-            self.attempt.caller_is_there()?;
-            let left = until.saturating_sub(oauth.clock.elapsed());
-            if left.is_zero() {
-                return Err(Failure::Expired);
-            }
-            if let Some(line) = pasted.and_then(|lines| lines.try_recv().ok()) {
-                match self.paste(&line) {
-                    None => continue,
-                    Some(result) => return result,
-                }
-            }
-            let event = match listener {
-                Some(listener) => listener.next(left.min(TICK)),
-                None => {
-                    oauth.clock.sleep(left.min(TICK));
-                    None
-                }
-            };
-            if let Some(event) = event
-                && let Some(result) = self.arrival(event)
-            {
-                return result;
-            }
-        }
-    }
-
     /// A redirect that reached the listener. `None`: it was not ours, keep waiting.
     fn arrival(&self, event: Event) -> Option<Result<TokenSet, Failure>> {
         let redirected = match Redirected::parse(&event.query) {
@@ -242,9 +250,7 @@ impl Pending<'_> {
     fn paste(&self, line: &str) -> Option<Result<TokenSet, Failure>> {
         let ui = self.attempt.oauth.ui;
         let line = line.trim();
-        // Some browsers hide the scheme, so what makes an address is its query.
-        let query = line.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query));
-        let code = if let Some(query) = query {
+        let code = if let Some(query) = query_of(line) {
             let redirected = Redirected::parse(query);
             match redirected.as_ref().map(|redirected| self.check(redirected)) {
                 Some(Ok(Ok(code))) => code,
@@ -329,23 +335,24 @@ impl Pending<'_> {
 impl Redirected {
     /// `None` when a parameter comes twice, or is not clean text.
     fn parse(query: &str) -> Option<Self> {
-        let mut found = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let place = match name {
-                "code" => &mut found.code,
-                "state" => &mut found.state,
-                "iss" => &mut found.issuer,
-                "error" => &mut found.error,
-                "error_description" => &mut found.description,
-                _ => continue,
-            };
-            if place.replace(decode(value)?).is_some() {
-                return None;
-            }
-        }
-        Some(found)
+        let names = ["code", "state", "iss", "error", "error_description"];
+        let [code, state, issuer, error, description] = parameters(query, names)?;
+        Some(Self { code, state, issuer, error, description })
     }
+}
+
+/// These parameters of a query. `None` when one of them comes twice, or is not clean text.
+fn parameters<const N: usize>(query: &str, names: [&str; N]) -> Option<[Option<String>; N]> {
+    let mut found = [const { None }; N];
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if let Some(place) = names.iter().position(|known| *known == name)
+            && found[place].replace(decode(value)?).is_some()
+        {
+            return None;
+        }
+    }
+    Some(found)
 }
 
 /// Percent-decodes once, strictly: no broken escapes, no control characters, UTF-8.

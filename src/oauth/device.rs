@@ -8,6 +8,7 @@ use url::Url;
 
 use super::answer::{TokenAnswer, parse_answer, read_token, seconds};
 use super::code::{challenge, random};
+use super::http::Answer;
 use super::{Attempt, Failure, qr};
 use crate::error::{Error, Kind};
 use crate::model::{Secret, TokenSet};
@@ -64,23 +65,26 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
     }
     let Some(authorization) = parse_answer::<Authorization>(&answer) else {
         // Whatever it is, it is worded like a token endpoint's refusal.
-        return match read_token(&answer, 0) {
+        return match read_token(&answer, None, 0) {
             Err(failure) => Err(failure),
             Ok(_) => Err(unusable(attempt, "what nobody asked for")),
         };
     };
     let expires_in = authorization.expires_in.unwrap_or(600).clamp(30, 1_800);
     let lifetime = Duration::from_secs(expires_in.unsigned_abs());
+    if options.timeout.is_some_and(|timeout| timeout > lifetime) {
+        let seconds = lifetime.as_secs();
+        oauth.ui.say(&format!("the server's code lives for {seconds} seconds, and no longer"));
+    }
     let lifetime = options.timeout.map_or(lifetime, |timeout| timeout.min(lifetime));
     let link = show(attempt, &authorization, lifetime)?;
     if options.open_browser && oauth.ui.can_open_browser() && !oauth.ui.open(&link) {
         oauth.ui.say("no browser could be opened here: open the address on any device");
     }
     let interval = authorization.interval.unwrap_or(INTERVAL).clamp(1, 60);
-    let pace = Pace::new(interval.unsigned_abs());
     let mut form = vec![("grant_type", GRANT), ("device_code", &authorization.device_code)];
     form.extend(binding.then_some(("code_verifier", verifier.expose())));
-    poll(attempt, &form, pace, lifetime)
+    poll(attempt, interval.unsigned_abs(), lifetime, || attempt.token(&form))
 }
 
 /// Shows address and code, and returns the link that a browser may open.
@@ -182,12 +186,14 @@ impl Pace {
     }
 }
 
-fn poll(
+/// Asks every `interval` seconds until the answer is neither pending nor lost.
+pub(super) fn poll(
     attempt: &Attempt<'_>,
-    form: &[(&str, &str)],
-    mut pace: Pace,
+    interval: u64,
     lifetime: Duration,
+    ask: impl Fn() -> Result<Answer, Failure>,
 ) -> Result<TokenSet, Failure> {
+    let mut pace = Pace::new(interval);
     let clock = attempt.oauth.clock;
     // Both clocks: one may run fast, the other be set.
     let (until, until_wall) = (clock.elapsed() + lifetime, clock.now() + lifetime.as_secs());
@@ -198,7 +204,7 @@ fn poll(
             // The person may have answered, and nobody could tell us.
             return Err(trouble.map_or(Failure::Expired, Failure::Transient));
         }
-        let answer = match attempt.token(form) {
+        let answer = match ask() {
             Ok(answer) => answer,
             Err(Failure::Transient(error)) => {
                 attempt.oauth.ui.log(|| format!("poll: {}", error.what));

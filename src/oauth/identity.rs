@@ -28,7 +28,7 @@ enum Audience {
 /// `None` when the token is not for this client, not from this issuer, or over.
 pub(super) fn read(
     token: &str,
-    client_id: &str,
+    client_id: Option<&str>,
     issuer: Option<&str>,
     now: u64,
 ) -> Option<Identity> {
@@ -36,8 +36,10 @@ pub(super) fn read(
     let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
     let claims: Claims = serde_json::from_slice(&payload).ok()?;
     let for_us = match &claims.aud {
-        Audience::One(audience) => audience == client_id,
-        Audience::Many(audiences) => audiences.iter().any(|audience| audience == client_id),
+        Audience::One(audience) => client_id.is_none_or(|client_id| audience == client_id),
+        Audience::Many(audiences) => {
+            client_id.is_none_or(|client_id| audiences.iter().any(|audience| audience == client_id))
+        }
     };
     let from_them = issuer.is_none_or(|issuer| issuer == claims.iss);
     let in_time = claims.exp.saturating_add(LEEWAY) > now;
@@ -57,7 +59,8 @@ mod tests {
     fn a_token_for_somebody_else_is_none() {
         let good = serde_json::json!({"iss": "https://i", "aud": "us", "exp": 1_000, "sub": "x"});
         let read = |claims: &serde_json::Value, now| {
-            read(&token(claims), "us", Some("https://i"), now).map(|identity| identity.expires)
+            read(&token(claims), Some("us"), Some("https://i"), now)
+                .map(|identity| identity.expires)
         };
         assert_eq!(read(&good, 900), Some(1_000));
         assert_eq!(read(&good, 1_100), None);
@@ -70,7 +73,7 @@ mod tests {
         ] {
             assert_eq!(read(&bad, 900), None, "{bad}");
         }
-        assert!(super::read("x.y.z", "us", None, 0).is_none());
-        assert!(super::read("", "us", None, 0).is_none());
+        assert!(super::read("x.y.z", Some("us"), None, 0).is_none());
+        assert!(super::read("", Some("us"), None, 0).is_none());
     }
 }

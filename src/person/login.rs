@@ -51,9 +51,15 @@ pub(super) fn login(
     }
     let account = account.as_deref().or_else(|| service.asked_account(&resource));
     let want = Want { place: profile.place(), account, path: None };
-    let options = Options {
+    if let Some(open) = &profile.open {
+        world
+            .ui
+            .say(&format!("{} takes anybody, says {open}: no sign-in is needed", profile.home()));
+        return Ok(());
+    }
+    let mut options = Options {
         flow: match flow {
-            Flow::Auto => world.profiles.flow.unwrap_or_default(),
+            Flow::Auto => world.profiles.habit(&profile),
             flow => *flow,
         },
         open_browser: !no_browser,
@@ -61,6 +67,7 @@ pub(super) fn login(
         timeout: timeout.map(Duration::from_secs),
         scopes: scopes.clone(),
         account: account.map(str::to_owned),
+        known: None,
         fields: fields(typed, &profile)?,
         client_metadata: world.profiles.client_metadata.clone(),
     };
@@ -72,6 +79,7 @@ pub(super) fn login(
     let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
     let (held, pen) =
         world.vault.enter(&want, options.timeout.unwrap_or(oauth::TIMEOUT), &waiting)?;
+    options.known = held.as_ref().map(|record| record.key().account.clone());
     if let Some(Record::Session(mut session)) = held.filter(|_| !force)
         && session.authority == profile.authority()
     {

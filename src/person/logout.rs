@@ -111,10 +111,9 @@ fn forget(
 fn revoke(session: &Session, world: &World<'_>) -> Result<bool> {
     let Place::Profile(name) = &session.key.place else { return Ok(false) };
     let profile = world.profiles.named(name);
-    // A token goes to its own issuer or nowhere.
-    let Some(profile) = profile.filter(|profile| profile.authority() == session.authority) else {
-        return Ok(false);
-    };
+    // A token goes to its own issuer or nowhere, and not there where the profile says so.
+    let profile = profile.filter(|profile| profile.authority() == session.authority);
+    let Some(profile) = profile.filter(|profile| profile.revoke) else { return Ok(false) };
     let answer = world.oauth.revoke(profile, &session.key.client_id, &session.tokens);
     answer.map_err(|failure| match failure {
         Failure::Transient(error) | Failure::Other(error) => error,

@@ -1,20 +1,22 @@
-//! The user's configuration file: read whole, checked whole. A file that others could have
-//! written is not believed, and neither is any file of the current directory.
+//! What stands in the user's configuration file. A file that others could have written is not
+//! believed, and neither is any file of the current directory.
 
 mod keys;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use url::Url;
 
+use super::pieces::Configured;
 use super::workload::{self, Workload};
 use super::{
-    AccountSource, Endpoints, Exchange, Field, Flow, Persist, Prefix, Profile, Profiles, Redirect,
-    Source, builtin, distributor, is_safe,
+    AccountSource, Endpoints, Exchange, Field, Flow, Handoff, Persist, Prefix, Profile, Profiles,
+    Redirect, Refresh, Relay, Site, Source, builtin, distributor, is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -23,7 +25,7 @@ use crate::model::{Resource, Scheme, Secret, Sent, StoreChoice, TokenKind};
 /// Seconds; oauth.md 3.3 settles the contradiction of the systems we serve.
 const REFRESH_MARGIN: u64 = 60;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
     store: Option<String>,
@@ -43,6 +45,7 @@ pub(super) struct Entry {
     #[serde(default)]
     pub(super) origins: Vec<OriginEntry>,
     pub(super) issuer: Option<Url>,
+    pub(super) issuer_env: Option<String>,
     pub(super) authorization_endpoint: Option<Url>,
     pub(super) token_endpoint: Option<Url>,
     pub(super) device_authorization_endpoint: Option<Url>,
@@ -54,12 +57,16 @@ pub(super) struct Entry {
     #[serde(default)]
     pub(super) scopes: Vec<String>,
     pub(super) audience: Option<String>,
+    pub(super) audience_env: Option<String>,
     pub(super) resource: Option<String>,
     #[serde(default)]
     pub(super) par: bool,
     #[serde(default)]
     pub(super) device_pkce: bool,
     pub(super) flow: Option<Flow>,
+    pub(super) flow_env: Option<ways::FlowVariable>,
+    pub(super) handoff: Option<Handoff>,
+    pub(super) relay: Option<Relay>,
     pub(super) workload: Option<workload::Entry>,
     pub(super) persist: Option<Persist>,
     pub(super) redirect: Option<RedirectEntry>,
@@ -71,6 +78,9 @@ pub(super) struct Entry {
     pub(super) token_env: Vec<String>,
     pub(super) refresh_margin: Option<u64>,
     pub(super) account: Option<AccountEntry>,
+    #[serde(default)]
+    pub(super) refresh: Refresh,
+    pub(super) revoke: Option<bool>,
     #[serde(default)]
     pub(super) paths: BTreeMap<String, String>,
     pub(super) token_page: Option<Url>,
@@ -136,7 +146,7 @@ pub(super) enum ExchangeKind {
     AwsSts,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RedirectEntry {
     pub(super) host: Option<String>,
@@ -154,12 +164,12 @@ pub(super) struct AccountEntry {
 }
 
 pub(super) fn load(environment: &Environment) -> Result<Profiles> {
-    let path: std::path::PathBuf = match environment.get("VALETKEY_CONFIG") {
+    let path: PathBuf = match environment.get("VALETKEY_CONFIG") {
         Some(path) => path.into(),
         None => match environment.config_directory() {
             Ok(directory) => directory.join("config.toml"),
             // Without a home there is no configuration; the vault says so if it matters.
-            Err(_) => return parse("", environment),
+            Err(_) => return settle(String::new(), None, environment),
         },
     };
     let cannot = |error| wrong(format!("cannot read {}", path.display())).because(error);
@@ -172,8 +182,7 @@ pub(super) fn load(environment: &Environment) -> Result<Profiles> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(cannot(error)),
     }
-    parse(&text, environment)
-        .map_err(|error| Error { what: format!("{}: {}", path.display(), error.what), ..error })
+    settle(text, Some(path), environment)
 }
 
 /// Whoever can write this file decides where tokens go.
@@ -196,27 +205,49 @@ fn trust(_: &File, _: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
-    let file: Written = toml::from_str(text).map_err(|error| explain(text, &error))?;
+/// Reads what is said for all profiles, and leaves the profiles for later.
+fn settle(text: String, path: Option<PathBuf>, environment: &Environment) -> Result<Profiles> {
+    let (configured, head) = Configured::new(text, path, environment);
+    let settings = settings(&head, environment).map_err(|error| configured.here(error))?;
+    Ok(Profiles { configured, ..settings })
+}
+
+fn settings(head: &str, environment: &Environment) -> Result<Profiles> {
+    let file = written(head)?;
     let store = match environment.get("VALETKEY_STORE").map(str::to_owned).or(file.store) {
         None => StoreChoice::Auto,
         Some(name) => read_store(&name)?,
     };
-    let profiles = file
-        .profile
-        .into_iter()
-        .map(|(name, entry)| read_profile(name, entry, environment))
-        .collect::<Result<Vec<_>>>()?;
-    no_origin_twice(&profiles)?;
     let discover = file.discover.iter().map(|host| read_discover(host)).collect::<Result<_>>()?;
     Ok(Profiles {
         store,
         flow: read_flow(environment)?.or(file.flow),
         client_metadata: file.client_metadata.map(read_client_metadata).transpose()?,
         discover,
-        configured: profiles,
         ..Profiles::default()
     })
+}
+
+/// The profiles in a text.
+pub(super) fn read(text: &str, environment: &Environment) -> Result<Vec<Profile>> {
+    let profiles = written(text)?.profile.into_iter();
+    profiles.map(|(name, entry)| read_profile(name, entry, environment)).collect()
+}
+
+fn written(text: &str) -> Result<Written> {
+    // Most files begin with a profile.
+    if text.trim().is_empty() {
+        return Ok(Written::default());
+    }
+    toml::from_str(text).map_err(|error| explain(text, &error))
+}
+
+/// Reads and checks a whole text.
+#[cfg(any(test, fuzzing))]
+pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
+    let profiles = settle(text.to_owned(), None, environment)?;
+    profiles.check(None)?;
+    Ok(profiles)
 }
 
 /// What is wrong with a file that serde has refused, in words that help.
@@ -313,7 +344,20 @@ pub(super) fn read_profile(
     if origins.is_empty() {
         return Err(here("names no origin".to_owned()));
     }
-    let issuer = safe("issuer", entry.issuer)?;
+    let variable = |name: &Option<String>, own: Option<String>| {
+        let value = name.as_deref().and_then(|name| environment.get(name));
+        value.map(str::to_owned).or(own)
+    };
+    let issuer = variable(&entry.issuer_env, entry.issuer.map(Into::into));
+    let client_id = variable(&entry.client_id_env, entry.client_id);
+    let client_id = client_id.or_else(|| distributor::client_id(&name).map(str::to_owned));
+    let audience = variable(&entry.audience_env, entry.audience);
+    let expected = [(&entry.issuer_env, &issuer), (&entry.client_id_env, &client_id)];
+    let unset = expected.into_iter().filter(|(_, value)| value.is_none());
+    let unset = unset.filter_map(|(name, _)| name.clone()).collect();
+    let issuer = issuer.map(|text| text.parse::<Url>());
+    let issuer = issuer.transpose().map_err(|_| here("issuer is no URL".to_owned()))?;
+    let issuer = safe("issuer", issuer)?;
     if issuer.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
         return Err(here("issuer has a query or a fragment (RFC 8414 section 2)".to_owned()));
     }
@@ -332,11 +376,20 @@ pub(super) fn read_profile(
         revocation: safe("revocation_endpoint", entry.revocation_endpoint)?,
         userinfo: safe("userinfo_endpoint", entry.userinfo_endpoint)?,
     };
+    let (flow, open) = ways::flow(entry.flow, entry.flow_env, environment).map_err(&here)?;
+    let (flow, site) = ways::site(flow, entry.handoff, entry.relay).map_err(&here)?;
+    if let Some(Site::Handoff(_)) = &site
+        && entry.account.is_none()
+    {
+        return Err(here("has a handoff and no account, which a token is checked with".to_owned())
+            .hint("set account = { url = \"...\", id = \"/...\" } for the profile"));
+    }
     if issuer.is_none() && endpoints.token.is_none() {
         endpoints.token = workload.as_ref().and_then(|workload| workload.endpoint(&origins[0]));
     }
     let as_it_is = workload.as_ref().is_some_and(|own| own.exchange == workload::Exchange::None);
-    let no_server = as_it_is || matches!(entry.flow, Some(Flow::None | Flow::Token));
+    let signs_nobody_in = matches!(flow, Some(Flow::None | Flow::Token));
+    let no_server = as_it_is || signs_nobody_in || site.is_some() || entry.issuer_env.is_some();
     if issuer.is_none() && endpoints.token.is_none() && !no_server {
         return Err(here("has neither issuer nor token_endpoint".to_owned()).hint(
             "name the issuer, or set flow = \"token\" where people paste one, or \"none\" to keep \
@@ -350,9 +403,6 @@ pub(super) fn read_profile(
         .map(|(name, field)| read_field(name, field, environment))
         .collect::<Result<Vec<_>>>()
         .map_err(|error| here(error.what))?;
-    let from_environment = entry.client_id_env.as_deref().and_then(|name| environment.get(name));
-    let client_id = from_environment.map(str::to_owned).or(entry.client_id);
-    let client_id = client_id.or_else(|| distributor::client_id(&name).map(str::to_owned));
     let account = match entry.account {
         None => None,
         Some(account) => Some(AccountSource {
@@ -362,10 +412,8 @@ pub(super) fn read_profile(
             email: account.email,
         }),
     };
-    let redirect = entry.redirect.map_or_else(
-        || Ok(Redirect::default()),
-        |redirect| read_redirect(redirect).map_err(|error| here(error.what)),
-    )?;
+    let redirect = read_redirect(entry.redirect.unwrap_or_default(), site.as_ref())
+        .map_err(|error| here(error.what))?;
     Ok(Profile {
         origins,
         issuer,
@@ -373,15 +421,20 @@ pub(super) fn read_profile(
         client_id: client_id.unwrap_or_default(),
         client_secret: entry.client_secret.map(Secret::new),
         scopes: entry.scopes,
-        audience: entry.audience,
+        audience,
         resource: entry.resource,
-        flow: entry.flow,
+        flow,
         workload,
         persist: entry.persist,
         redirect,
         token_env: entry.token_env,
         refresh_margin: entry.refresh_margin.unwrap_or(REFRESH_MARGIN),
         account,
+        site,
+        refresh: entry.refresh,
+        revoke: entry.revoke.unwrap_or(true),
+        unset,
+        open,
         provider,
         paths,
         token_page: safe("token_page", entry.token_page)?,
@@ -479,10 +532,15 @@ impl Default for Redirect {
     }
 }
 
-fn read_redirect(entry: RedirectEntry) -> Result<Redirect> {
+fn read_redirect(entry: RedirectEntry, site: Option<&Site>) -> Result<Redirect> {
     let plain = Redirect::default();
+    let host = match site {
+        // Where such sites send their people.
+        Some(Site::Handoff(_)) => "localhost".to_owned(),
+        _ => plain.host,
+    };
     let redirect = Redirect {
-        host: entry.host.unwrap_or(plain.host),
+        host: entry.host.unwrap_or(host),
         ports: entry.ports.unwrap_or(plain.ports),
         path: entry.path.unwrap_or(plain.path),
     };
@@ -497,21 +555,6 @@ fn read_redirect(entry: RedirectEntry) -> Result<Redirect> {
         return Err(wrong("redirect.ports is empty".to_owned()));
     }
     Ok(redirect)
-}
-
-fn no_origin_twice(profiles: &[Profile]) -> Result<()> {
-    let mut seen = std::collections::BTreeMap::new();
-    for profile in profiles {
-        for prefix in &profile.origins {
-            if let Some(other) = seen.insert((&prefix.origin, &prefix.path), &profile.name) {
-                return Err(wrong(format!(
-                    "{} is bound to both profile {other} and profile {}",
-                    prefix.origin, profile.name
-                )));
-            }
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn wrong(what: String) -> Error {

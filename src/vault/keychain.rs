@@ -220,7 +220,7 @@ fn attributes(key: &Key) -> HashMap<String, String> {
 fn username(key: &Key) -> String {
     let account = key.account.replace('%', "%25").replace(' ', "%20");
     let more = match &key.place {
-        Place::Profile(_) => Some(&key.client_id),
+        Place::Profile(_) => Some(&key.client_id).filter(|id| !id.is_empty()),
         Place::Origin(_) => key.path.as_ref(),
     };
     more.map_or(account.clone(), |more| format!("{account} {more}"))

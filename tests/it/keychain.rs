@@ -102,6 +102,42 @@ fn a_session_lives_in_the_keychain_and_nowhere_else() {
     scene.get().run().assert_status(2).assert_stdout("");
 }
 
+/// S8, S71, S155: a token made by hand lives there too, beside the session; a sign-out empties the
+/// keychain and the files that once stood in for it.
+#[test]
+fn a_sign_out_empties_both_stores_of_sessions_and_pasted_tokens() {
+    let scene = Scene::new();
+    let Some(_desktop) = Desktop::start(&scene, Keyring::Unlocked) else { return };
+    let origin = scene.host.origin();
+    let paste = |store: &str| {
+        let token = scene.authority.grant("alice").access;
+        let login = ["login", &origin, "--token-stdin"];
+        let run = scene.sandbox.valetkey(&login).env("VALETKEY_STORE", store).stdin(&token);
+        run.run().assert_status(0);
+        token
+    };
+    scene.sandbox.env("VALETKEY_STORE", "file");
+    login(&scene).assert_status(0).assert_stderr_has("kept in files in");
+    paste("file");
+    assert_eq!(planted::stored(&scene).0.len(), 2);
+    scene.sandbox.env("VALETKEY_STORE", "keychain");
+    login(&scene).assert_status(0).assert_stderr_has("kept in the keychain");
+    let token = paste("keychain");
+    let found = lookup(&scene, &["service", SERVICE, "username", "alice"]);
+    let found: Value = serde_json::from_slice(&found.stdout).expect("a record");
+    assert_eq!((&found["kind"], &found["secret"]), (&json!("static"), &json!(token)));
+    assert_eq!(item(&scene).expect("the session beside it")["kind"], "session");
+    // A file is left over from a time without a keychain.
+    scene.sandbox.env("VALETKEY_STORE", "file");
+    login(&scene).assert_status(0);
+    scene.sandbox.env("VALETKEY_STORE", "auto");
+    assert_eq!(planted::stored(&scene).0.len(), 1);
+    scene.sandbox.valetkey(&["logout", &origin]).run().assert_status(0);
+    assert_eq!(item(&scene), None);
+    assert_ne!(lookup(&scene, &["service", SERVICE]).status, 0);
+    assert_no_files(&scene);
+}
+
 /// Prints what the `keyring` crate finds. The test below starts this binary inside a session of its
 /// own to ask for it; with nothing to ask for there is nothing to find.
 #[test]

@@ -11,6 +11,7 @@
 //! | [`registry`] | a container registry that asks for a user name and a token |
 //! | [`crate_host`] | a private crate registry with a sparse index |
 //! | [`browser`] | the program in `$BROWSER`, and the person who approves or denies |
+//! | [`systems`] | sites that people sign in to today, as their documents describe them |
 //! | [`sandbox`] | a home with nothing in it, and programs run in it, with a terminal or without |
 //! | [`tokens`] | personal access tokens as a server keeps them: an example |
 //! | [`token_server`] | the API around them |

@@ -2,6 +2,8 @@
 //! by a person, by a tool, by a script, and by what their documents say can go wrong.
 
 mod autocom;
+mod myclaude;
+mod tinykit;
 
 use crate::lab::Sandbox;
 use crate::scene::program;

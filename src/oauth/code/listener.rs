@@ -3,7 +3,7 @@
 //! can hold it up: connections are short, small and few, and the newest one wins.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,8 +77,17 @@ fn address_url(redirect: &Redirect, port: u16) -> Url {
     Url::parse(&text).unwrap_or_else(|_| unreachable!("{text} is a URL"))
 }
 
-/// Binds the first free port of the list, on loopback addresses only.
-pub(super) fn bind(redirect: &Redirect, port: Option<u16>) -> Result<Listener, Error> {
+/// Ports that the system may choose before we give up: another program can have one of them on the
+/// other family.
+const TRIES: usize = 8;
+
+/// Binds the first free port of the list, on loopback addresses only. `names`: more hosts by which
+/// a browser may call us.
+pub(super) fn bind(
+    redirect: &Redirect,
+    port: Option<u16>,
+    names: &[&str],
+) -> Result<Listener, Error> {
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
     let (first, second) = match redirect.host.as_str() {
         "[::1]" => (v6, None),
@@ -87,17 +96,30 @@ pub(super) fn bind(redirect: &Redirect, port: Option<u16>) -> Result<Listener, E
         _ => (v4, None),
     };
     let ports = port.map_or_else(|| redirect.ports.clone(), |port| vec![port]);
-    let found = ports.iter().find_map(|port| listen(first, *port).ok());
-    let Some((socket, port)) = found else {
+    let chances = ports
+        .iter()
+        .flat_map(|port| std::iter::repeat_n(*port, if *port == 0 { TRIES } else { 1 }));
+    let found = chances.into_iter().find_map(|port| {
+        let (socket, port) = listen(first, port).ok()?;
+        match second.map(|address| listen(address, port)) {
+            // The browser would bring to somebody else what is ours.
+            Some(Err(error)) if error.kind() == ErrorKind::AddrInUse => None,
+            other => Some((socket, port, other.and_then(Result::ok))),
+        }
+    });
+    let Some((socket, port, more)) = found else {
         return Err(Error::new(Kind::Temporary, "no callback port available")
             .hint(format!("free one of {ports:?}, or choose another with --port")));
     };
-    let more = second.and_then(|address| listen(address, port).ok());
     let url = address_url(redirect, port);
+    // Written as a browser writes it: without the port of the scheme, without dots in the path.
+    let authority = |url: &Url| url[Position::BeforeHost..Position::AfterPort].to_owned();
+    let named = names.iter().map(|host| {
+        authority(&address_url(&Redirect { host: (*host).to_owned(), ..redirect.clone() }, port))
+    });
     let (sender, events) = mpsc::channel();
     let office = Arc::new(Office {
-        // Written as a browser writes it: without the port of the scheme, without dots in the path.
-        authority: url[Position::BeforeHost..Position::AfterPort].to_owned(),
+        authorities: named.chain([authority(&url)]).collect(),
         path: url.path().to_owned(),
         events: sender,
         arriving: Mutex::default(),
@@ -118,8 +140,8 @@ fn listen(address: IpAddr, port: u16) -> std::io::Result<(TcpListener, u16)> {
 }
 
 struct Office {
-    /// The only Host that a browser of ours can name: a rebound DNS name is another one.
-    authority: String,
+    /// What a browser of ours can name as Host: a rebound DNS name is another one.
+    authorities: Vec<String>,
     path: String,
     events: Sender<Event>,
     /// Connections whose request is not there yet, by the address of their other end.
@@ -162,7 +184,7 @@ impl Office {
     }
 
     fn receive(&self, mut stream: &TcpStream, head: &str) {
-        let asked = asked(head, &self.authority, &self.path);
+        let asked = asked(head, &self.authorities, &self.path);
         let response = match asked {
             Asked::Refused(status) => page(status, REFUSED),
             Asked::Page(welcome) => page("200 OK", if welcome { WELCOME } else { SORRY }),
@@ -225,7 +247,7 @@ fn read_head(stream: &mut &TcpStream) -> Option<String> {
     }
 }
 
-fn asked<'a>(head: &'a str, authority: &str, path: &str) -> Asked<'a> {
+fn asked<'a>(head: &'a str, authorities: &[String], path: &str) -> Asked<'a> {
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -245,7 +267,8 @@ fn asked<'a>(head: &'a str, authority: &str, path: &str) -> Asked<'a> {
     if !version.starts_with("HTTP/1.") || !printable {
         return Asked::Refused("400 Bad Request");
     }
-    if all("host") != [authority] {
+    let [host] = all("host")[..] else { return Asked::Refused("403 Forbidden") };
+    if !authorities.iter().any(|authority| authority == host) {
         return Asked::Refused("403 Forbidden");
     }
     if method != "GET" {
@@ -293,7 +316,9 @@ const REFUSED: &str = include_str!("refused.html");
 /// For fuzzing: the query, if the head is one that is heard.
 #[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(head: &str) -> Option<&str> {
-    let Asked::Redirect(query) = asked(head, "127.0.0.1:8765", "/callback") else { return None };
+    let Asked::Redirect(query) = asked(head, &["127.0.0.1:8765".to_owned()], "/callback") else {
+        return None;
+    };
     assert!(head.starts_with("GET /callback?") && !query.contains([' ', '\r', '\n']));
     Some(query)
 }
@@ -303,7 +328,7 @@ mod tests {
     use super::*;
 
     fn judge(head: &str) -> Asked<'_> {
-        asked(head, "127.0.0.1:8765", "/callback")
+        asked(head, &["127.0.0.1:8765".to_owned()], "/callback")
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Oauth<'_> {
             let said = said(&answer.without_secrets(code), description.as_deref());
             return Err(rejected(answer, &said, vouched));
         }
-        read_token(answer, self.clock.now())
+        read_token(answer, None, self.clock.now())
     }
 
     /// RFC 8693 as Google has it, and then, if asked for, the token of a service account.

@@ -8,6 +8,7 @@ const PROFILE_KEYS: &[&str] = &[
     "provider",
     "origins",
     "issuer",
+    "issuer_env",
     "authorization_endpoint",
     "token_endpoint",
     "device_authorization_endpoint",
@@ -18,18 +19,24 @@ const PROFILE_KEYS: &[&str] = &[
     "client_secret",
     "scopes",
     "audience",
+    "audience_env",
     "resource",
     "par",
     "device_pkce",
     "flow",
+    "flow_env",
+    "handoff",
+    "relay",
     "workload",
-    "persist",
     "redirect",
     "username",
     "scheme",
     "token",
     "token_env",
     "refresh_margin",
+    "refresh",
+    "persist",
+    "revoke",
     "account",
     "paths",
     "token_page",
@@ -49,6 +56,22 @@ const WORKLOAD_KEYS: &[&str] = &[
     "identity",
 ];
 const REDIRECT_KEYS: &[&str] = &["host", "ports", "path"];
+const FLOW_KEYS: &[&str] = &["name", "words"];
+const HANDOFF_KEYS: &[&str] = &["url", "names"];
+const HANDOFF_NAMES: &[&str] = &["token", "email", "name"];
+const RELAY_KEYS: &[&str] = &["url", "poll_endpoint", "interval", "names"];
+const RELAY_NAMES: &[&str] = &[
+    "state",
+    "challenge",
+    "verifier",
+    "code",
+    "status",
+    "pending",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "expires_in",
+];
 const ACCOUNT_KEYS: &[&str] = &["url", "id", "name", "email"];
 
 const FIELD_KEYS: &[&str] = &["header", "account", "env", "value"];
@@ -83,10 +106,18 @@ pub(super) fn check(file: &toml::Table) -> Result<()> {
                 check(table, FIELD_KEYS, &format!("[profile.{name}.fields.{field}] "))?;
             }
         }
-        for (key, known) in
-            [("redirect", REDIRECT_KEYS), ("workload", WORKLOAD_KEYS), ("account", ACCOUNT_KEYS)]
-        {
-            if let Some(table) = profile.get(key).and_then(toml::Value::as_table) {
+        for (key, known) in [
+            ("redirect", REDIRECT_KEYS),
+            ("workload", WORKLOAD_KEYS),
+            ("account", ACCOUNT_KEYS),
+            ("flow_env", FLOW_KEYS),
+            ("handoff", HANDOFF_KEYS),
+            ("handoff.names", HANDOFF_NAMES),
+            ("relay", RELAY_KEYS),
+            ("relay.names", RELAY_NAMES),
+        ] {
+            let table = key.split('.').try_fold(profile, |table, key| table.get(key)?.as_table());
+            if let Some(table) = table {
                 check(table, known, &format!("[profile.{name}] {key}."))?;
             }
         }

@@ -28,6 +28,7 @@ const SETUP: &[&str] = &[
     "program",
     "secret",
     "session",
+    "system",
     "token-endpoint",
     "key",
 ];

@@ -9,14 +9,39 @@ use valetkey::model::{Key, Place};
 
 use super::format::{Field, Vector, bytes, matches};
 use super::root;
+use crate::lab::systems::{myclaude::Myclaude, tinykit::Tinykit};
 use crate::lab::{Authority, Browser, CLIENT_ID, Finished, Person, Run, Sandbox, Step};
 use crate::scene::program;
+
+/// A site with a way of its own.
+enum System {
+    Tinykit(Tinykit),
+    Myclaude(Myclaude),
+}
+
+impl System {
+    fn start(name: &str) -> Self {
+        match name {
+            "tinykit" => Self::Tinykit(Tinykit::start()),
+            "myclaude" => Self::Myclaude(Myclaude::start()),
+            other => panic!("no system is called {other}"),
+        }
+    }
+
+    fn origin(&self) -> String {
+        match self {
+            Self::Tinykit(site) => site.origin(),
+            Self::Myclaude(site) => site.origin(),
+        }
+    }
+}
 
 struct Stage {
     sandbox: Sandbox,
     authority: Authority,
     browser: Option<Browser>,
     keychain: Option<String>,
+    system: Option<System>,
     secrets: Vec<String>,
 }
 
@@ -41,7 +66,14 @@ impl Stage {
         sandbox.env("VALETKEY_INTERACTIVE", "never").env("VALETKEY_STORE", "file");
         sandbox.link("valetkey");
         let authority = Authority::start();
-        Self { sandbox, authority, browser: None, keychain: None, secrets: Vec::new() }
+        Self {
+            sandbox,
+            authority,
+            browser: None,
+            keychain: None,
+            system: None,
+            secrets: Vec::new(),
+        }
     }
 
     fn set_up(&mut self, field: &Field) {
@@ -88,6 +120,7 @@ impl Stage {
             }
             "secret" => self.secrets.push(value),
             "session" => self.session(&value),
+            "system" => self.system = Some(System::start(&value)),
             "token-endpoint" => {
                 let (status, answer) = value.split_once(' ').expect("STATUS JSON");
                 let answer = serde_json::from_str(answer).expect("JSON");
@@ -130,7 +163,9 @@ impl Stage {
     }
 
     fn filled(&self, text: &str) -> String {
+        let system = self.system.as_ref().map(System::origin).unwrap_or_default();
         text.replace("{server}", &self.authority.issuer())
+            .replace("{system}", &system)
             .replace("{home}", &self.sandbox.root().display().to_string())
     }
 
