@@ -36,7 +36,8 @@ pub struct World<'a> {
 /// Answers one request.
 #[must_use]
 pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
-    let outcome = match request.verb {
+    let about = (request.verb != Verb::List).then_some(&request.resource);
+    let outcome = world.profiles.check(about).and_then(|()| match request.verb {
         Verb::Get | Verb::Cached => get(request, world),
         Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
         Verb::Paste => handed::paste(request, world).map(|()| Outcome::Done),
@@ -45,7 +46,7 @@ pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
             false => Outcome::NotMine,
         }),
         Verb::List => handed::list(world).map(Outcome::Listed),
-    };
+    });
     outcome.unwrap_or_else(Outcome::Failed)
 }
 

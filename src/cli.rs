@@ -39,6 +39,8 @@ pub enum Command {
   valetkey bazel get                     bazel's credential helper
   valetkey vault get|store|erase         the token helper of Vault and OpenBao
   valetkey askpass PROMPT                what GIT_ASKPASS names
+  valetkey aws URL                       AWS's credential_process
+  valetkey google                        the executable source of google-auth
 
 Exit status: 0 done, 1 failed, 2 not signed in, 3 refused or timed out, 4 rejected by the server,
 5 try again later, 6 storage unavailable, 64 usage, 78 configuration",
@@ -230,6 +232,8 @@ pub struct Setup {
 pub enum Tool {
     /// For GIT_ASKPASS
     Askpass,
+    /// Profiles of AWS's command line and SDKs
+    Aws,
     Bazel,
     Cargo,
     Curl,
@@ -237,6 +241,8 @@ pub enum Tool {
     Git,
     #[value(alias = "goauth")]
     Go,
+    /// google-auth and its siblings
+    Google,
     /// For pip, uv and PDM
     Keyring,
     Kubectl,

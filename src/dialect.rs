@@ -2,12 +2,14 @@
 //! `Outcome` in its own bytes; it knows no provider, no store and no flow.
 
 pub mod askpass;
+pub mod aws;
 pub mod bazel;
 pub mod cargo;
 pub mod docker;
 pub mod generic;
 pub mod git;
 pub mod goauth;
+pub mod google;
 pub mod keyring;
 pub mod kubectl;
 pub mod terraform;
@@ -45,7 +47,7 @@ pub struct Call<'a> {
     pub input: &'a mut dyn Read,
     pub wire: &'a Wire<'a>,
     pub ask: &'a dyn Fn(&Request) -> Outcome,
-    /// The URLs that profiles are bound to: an origin, and a path where one is named.
+    /// The URLs below which one account answers: an origin, or a path of it that a profile names.
     pub bound: &'a dyn Fn() -> Vec<String>,
     /// Lets the next program of this name on PATH that is not ours have the whole call, with our
     /// arguments and streams; whoever has read of them must not. It gives the exit status, or
@@ -115,7 +117,18 @@ pub const DIALECTS: &[Dialect] = &[
     bazel::DIALECT,
     vault::DIALECT,
     askpass::DIALECT,
+    aws::DIALECT,
+    google::DIALECT,
 ];
+
+impl Dialect {
+    /// How an error is said on standard output, for callers that take standard error for a part
+    /// of the answer.
+    #[must_use]
+    pub fn says_errors(&self) -> Option<fn(&Error) -> zeroize::Zeroizing<String>> {
+        (self.name == google::DIALECT.name).then_some(google::failure)
+    }
+}
 
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Dialect> {

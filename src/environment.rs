@@ -3,14 +3,14 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Kind, Result};
 
 /// A list: it is built for every answer, and asked a dozen times.
 #[derive(Clone, Default)]
 pub struct Environment {
-    variables: Vec<(OsString, OsString)>,
+    variables: Arc<Vec<(OsString, OsString)>>,
     home_is_there: OnceLock<bool>,
 }
 
@@ -23,7 +23,8 @@ impl std::fmt::Debug for Environment {
 
 impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
-        Self { variables: variables.into_iter().collect(), ..Self::default() }
+        let variables = Arc::new(variables.into_iter().collect());
+        Self { variables, ..Self::default() }
     }
 }
 

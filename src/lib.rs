@@ -110,6 +110,18 @@ fn own_output() -> std::io::Result<File> {
     output.as_handle().try_clone_to_owned().map(File::from)
 }
 
+/// From here on standard error leads nowhere: its reader takes every byte for the answer's.
+#[cfg(unix)]
+fn close_stderr() {
+    // Without /dev/null there is nothing that could be done, or said.
+    if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stderr(&nowhere);
+    }
+}
+
+#[cfg(not(unix))]
+fn close_stderr() {}
+
 /// Runs a command to its end and returns the exit status.
 #[must_use]
 pub fn run(process: Process) -> u8 {
@@ -120,9 +132,16 @@ pub fn run(process: Process) -> u8 {
 #[must_use]
 pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
     let result = match cli::parse(&process.arguments, &|| !(process.input_is_terminal)()) {
-        Ok(Command::Serve { dialect, arguments }) => {
-            serve(dialect, &arguments, &mut process, clock)
-        }
+        Ok(Command::Serve { dialect, arguments }) => match dialect.says_errors() {
+            None => serve(dialect, &arguments, &mut process, clock),
+            Some(say) => {
+                close_stderr();
+                serve(dialect, &arguments, &mut process, clock).or_else(|error| {
+                    Wire::new(&process.output).send(say(&error).as_bytes());
+                    Ok(0)
+                })
+            }
+        },
         Ok(Command::Person(cli::Verb::Completions { shell })) => {
             Wire::new(&process.output).send(&cli::completions(shell));
             Ok(0)
@@ -171,8 +190,8 @@ fn serve(
             status.map(Some).map_err(failed)
         };
         let bound = || {
-            let prefixes = world.profiles.iter().flat_map(|profile| &profile.origins);
-            prefixes.map(profile::Prefix::url).collect()
+            world.profiles.check(None).unwrap_or_else(|error| ui::report(&error));
+            world.profiles.bound()
         };
         let mut call = Call {
             arguments,

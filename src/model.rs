@@ -46,10 +46,10 @@ pub struct Identity {
     pub expires: u64,
 }
 
-/// What one registry gave for an access token, and takes in its place.
+/// What one host gave for a token of the session, and takes in its place.
 #[derive(Clone, Debug)]
 pub struct Exchanged {
-    /// The registry, and nobody else.
+    /// The URL that gave it: it is for nobody else.
     pub origin: String,
     pub token: Secret,
     /// Unix time in seconds.

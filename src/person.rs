@@ -30,6 +30,7 @@ pub fn perform(
     program: Option<&Path>,
     piped: Option<&mut dyn Read>,
 ) -> Result<u8> {
+    world.profiles.check(None)?;
     match verb {
         Verb::Login(typed) => login::login(typed, world, piped)?,
         Verb::Logout(typed) => logout::logout(typed, world)?,

@@ -4,6 +4,7 @@
 mod builtin;
 mod config;
 mod distributor;
+mod pieces;
 mod remembered;
 mod service;
 mod site;
@@ -19,6 +20,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind};
 pub use builtin::{PROVIDERS, Provider};
+use pieces::Configured;
 pub use remembered::Found;
 pub use service::{Service, environment_token};
 pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
@@ -34,7 +36,7 @@ pub struct Profiles {
     pub client_metadata: Option<Url>,
     /// Origins that may say themselves who issues their tokens when a tool asks for one.
     discover: Vec<String>,
-    configured: Vec<Profile>,
+    configured: Configured,
     /// Where sign-ins to hosts that nobody configured are remembered, which known providers have a
     /// client, and what both serve once somebody needed to know.
     providers: Option<PathBuf>,
@@ -241,7 +243,7 @@ impl Profiles {
                 .filter_map(|(provider, client_id)| provider.profile(client_id.clone()).ok());
             let mut found: Vec<Profile> = Vec::new();
             for profile in remembered.into_iter().chain(known) {
-                let all = || self.configured.iter().chain(&found);
+                let all = || self.configured.all().chain(&found);
                 let named = all().any(|other| other.name == profile.name);
                 let bound = |prefix: &Prefix| {
                     let same =
@@ -284,10 +286,23 @@ impl Profiles {
     /// A resource that leads on to other hosts must be named by a profile in full.
     #[must_use]
     pub fn find(&self, resource: &Resource) -> Option<Service<'_>> {
-        Self::find_in(&self.configured, resource).or_else(|| Self::find_in(self.others(), resource))
+        let configured: Vec<&Profile> = self.configured.about(resource).collect();
+        Self::find_in(&configured, resource).or_else(|| {
+            let others: Vec<&Profile> = self.others().iter().collect();
+            Self::find_in(&others, resource)
+        })
     }
 
-    fn find_in<'a>(profiles: &'a [Profile], resource: &Resource) -> Option<Service<'a>> {
+    /// Sees that what the configuration says about a resource, or with `None` all that it says,
+    /// can be understood: `find` and its like pass over the rest.
+    ///
+    /// # Errors
+    /// `Configuration` when it cannot, with the file and what is wrong there.
+    pub fn check(&self, resource: Option<&Resource>) -> Result<()> {
+        self.configured.check(resource)
+    }
+
+    fn find_in<'a>(profiles: &[&'a Profile], resource: &Resource) -> Option<Service<'a>> {
         let origin = resource.web_origin();
         let service = Self::bound_to(profiles, &origin, resource).or_else(|| {
             // Some dialects name no scheme. On this machine either stays on this machine.
@@ -301,11 +316,11 @@ impl Profiles {
     }
 
     fn bound_to<'a>(
-        profiles: &'a [Profile],
+        profiles: &[&'a Profile],
         origin: &str,
         resource: &Resource,
     ) -> Option<Service<'a>> {
-        let all = profiles.iter().flat_map(|profile| {
+        let all = profiles.iter().flat_map(|profile: &&'a Profile| {
             profile.origins.iter().map(move |prefix| Service { profile, prefix })
         });
         let mut bound: Vec<_> = all.filter(|service| service.prefix.origin == origin).collect();
@@ -333,7 +348,7 @@ impl Profiles {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Profile> {
-        self.configured.iter().chain(self.others())
+        self.configured.all().chain(self.others())
     }
 
     /// The flow that the person prefers, where the profile leaves a choice.
@@ -345,10 +360,29 @@ impl Profiles {
         }
     }
 
+    /// Every URL below which one account answers: what the profiles are bound to, and the paths in
+    /// there that belong to somebody.
+    #[must_use]
+    pub fn bound(&self) -> Vec<String> {
+        let mut bound = Vec::new();
+        for (profile, prefix) in self
+            .iter()
+            .flat_map(|profile| profile.origins.iter().map(move |prefix| (profile, prefix)))
+        {
+            bound.push(prefix.url());
+            let inside = profile.paths.keys().filter(|path| {
+                // The prefix's own path is in the list already.
+                **path != prefix.path && prefix.covers(path)
+            });
+            bound.extend(inside.map(|path| format!("{}/{path}", prefix.origin)));
+        }
+        bound
+    }
+
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Profile> {
         let named = |profile: &&Profile| profile.name == name;
-        self.configured.iter().find(named).or_else(|| self.others().iter().find(named))
+        self.configured.all().find(named).or_else(|| self.others().iter().find(named))
     }
 
     /// Whether an environment variable carries a token of ours: no child gets to see it.
@@ -356,10 +390,7 @@ impl Profiles {
     pub fn is_secret_variable(&self, name: &str) -> bool {
         let ours =
             name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("VALETKEY_TOKEN_"));
-        ours || self.configured.iter().any(|profile| {
-            let identity = profile.workload.as_ref().and_then(Workload::token_env);
-            profile.token_env.iter().any(|own| own == name) || identity == Some(name)
-        })
+        ours || self.configured.is_secret_variable(name)
     }
 }
 
@@ -388,6 +419,11 @@ impl Profile {
     #[must_use]
     pub fn service(&self) -> Option<Service<'_>> {
         self.origins.first().map(|prefix| Service { profile: self, prefix })
+    }
+
+    fn is_secret_variable(&self, name: &str) -> bool {
+        let identity = self.workload.as_ref().and_then(Workload::token_env);
+        self.token_env.iter().any(|own| own == name) || identity == Some(name)
     }
 
     /// Where this profile's sessions are kept.

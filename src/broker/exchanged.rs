@@ -36,7 +36,7 @@ pub(super) fn get(road: &Road<'_>, exchange: &Exchange) -> Result<Outcome> {
             return found(credential(road, &session, exchanged));
         }
         let Some(access) = session.token(service.prefix.token).cloned() else { continue };
-        match world.oauth.exchange(&service.prefix.url(), exchange, &access) {
+        match world.oauth.exchange(service.prefix, exchange, &access) {
             Ok(exchanged) => {
                 let answer = credential(road, &session, &exchanged);
                 session.exchanged.retain(|other| other.origin != exchanged.origin);

@@ -9,7 +9,7 @@ use crate::model::{
 use crate::oauth::Failure;
 use crate::oauth::workload::Admitted;
 use crate::profile::workload::Workload;
-use crate::profile::{Exchange, Persist, Profile};
+use crate::profile::{Exchange, Persist, Prefix, Profile};
 use crate::vault::Pen;
 
 /// How this profile gets its tokens, if it gets them without a person and keeps none.
@@ -27,7 +27,7 @@ pub(super) fn get(road: &Road<'_>, workload: &Workload) -> Result<Outcome> {
     let Some(exchange) = &service.prefix.exchange else { return issued(road, &session) };
     let token = session.token(service.prefix.token).cloned();
     let token = token.ok_or_else(|| no_token(profile, service.prefix.token))?;
-    let exchanged = exchanged(&service.prefix.url(), exchange, &token, world)?;
+    let exchanged = exchanged(service.prefix, exchange, &token, world)?;
     found(super::exchanged::credential(road, &session, &exchanged))
 }
 
@@ -103,15 +103,15 @@ fn no_token(profile: &Profile, kind: TokenKind) -> Error {
 }
 
 fn exchanged(
-    url: &str,
+    prefix: &Prefix,
     exchange: &Exchange,
     token: &Secret,
     world: &World<'_>,
 ) -> Result<Exchanged> {
-    world.oauth.exchange(url, exchange, token).map_err(|failure| match failure {
+    world.oauth.exchange(prefix, exchange, token).map_err(|failure| match failure {
         Failure::Transient(error) | Failure::Other(error) => error,
         Failure::GrantDead | Failure::Denied | Failure::Expired => {
-            Error::new(Kind::Rejected, format!("{url} does not take the job's token"))
+            Error::new(Kind::Rejected, format!("{} does not take the job's token", prefix.url()))
         }
     })
 }

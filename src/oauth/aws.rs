@@ -6,21 +6,23 @@ use url::Url;
 
 #[cfg(any(test, fuzzing))]
 use super::answer::cut;
+use super::answer::{refused, said};
 use super::{Failure, Oauth, rfc3339, workload};
 use crate::error::{Error, Kind};
-use crate::model::{Exchanged, Secret};
+use crate::model::Secret;
 
 /// How AWS's logs call whoever assumed the role.
 const SESSION: &str = "valetkey";
 
 impl Oauth<'_> {
-    /// The keys go into one secret, as the JSON object that AWS's tools know them by.
+    /// The keys in one secret, as the JSON object that AWS's tools know them by, and when they end
+    /// in seconds of Unix time.
     pub(super) fn assume_role(
         &self,
         origin: &str,
         role: &str,
         token: &Secret,
-    ) -> Result<Exchanged, Failure> {
+    ) -> Result<(Secret, u64), Failure> {
         let unusable =
             |what: &str| Failure::Other(Error::new(Kind::Rejected, format!("{origin} {what}")));
         let url = Url::parse(origin).map_err(|_| unusable("is no URL that could be asked"))?;
@@ -43,11 +45,11 @@ impl Oauth<'_> {
             if code == "ExpiredTokenException" {
                 return Err(Failure::GrantDead);
             }
+            if code.is_empty() {
+                return Err(Failure::Other(refused(&answer)));
+            }
             let message = element(&text, "Message").unwrap_or_default();
-            let said = super::answer::said(
-                &answer.without_secrets(code),
-                Some(&answer.without_secrets(message)),
-            );
+            let said = said(&answer.without_secrets(code), Some(&answer.without_secrets(message)));
             let what = format!("{} does not give the keys of {role}: {said}", answer.host);
             let error = Error::new(Kind::Rejected, what);
             return Err(Failure::Other(error.hint(workload::hint(token))));
@@ -64,7 +66,7 @@ impl Oauth<'_> {
         let keys = json!({
             "AccessKeyId": id, "SecretAccessKey": secret, "SessionToken": session,
         });
-        Ok(Exchanged { origin: origin.to_owned(), token: Secret::new(keys.to_string()), expires })
+        Ok((Secret::new(keys.to_string()), expires))
     }
 }
 

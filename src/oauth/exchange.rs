@@ -9,7 +9,7 @@ use super::answer::{parse_answer, refused};
 use super::{Failure, Oauth, workload};
 use crate::error::{Error, Kind};
 use crate::model::{Exchanged, Secret};
-use crate::profile::Exchange;
+use crate::profile::{Exchange, Prefix};
 
 /// Seconds, where the token does not say: less than any registry gives.
 const LIFETIME: u64 = 900;
@@ -20,20 +20,23 @@ struct Given {
 }
 
 impl Oauth<'_> {
-    /// Asks the host at `origin` what it gives for a token of the session.
+    /// Asks the host of an origin what it gives for a token of the session.
     ///
     /// # Errors
     /// `GrantDead` when it does not take this token, `Transient`, `Other`.
     pub fn exchange(
         &self,
-        origin: &str,
+        prefix: &Prefix,
         exchange: &Exchange,
         token: &Secret,
     ) -> Result<Exchanged, Failure> {
-        match exchange {
-            Exchange::Acr { tenant } => self.registry_token(origin, tenant.as_deref(), token),
-            Exchange::AwsSts { role } => self.assume_role(origin, role, token),
-        }
+        let (token, expires) = match exchange {
+            Exchange::Acr { tenant } => {
+                self.registry_token(&prefix.origin, tenant.as_deref(), token)
+            }
+            Exchange::AwsSts { role } => self.assume_role(&prefix.origin, role, token),
+        }?;
+        Ok(Exchanged { origin: prefix.url(), token, expires })
     }
 
     fn registry_token(
@@ -41,7 +44,7 @@ impl Oauth<'_> {
         origin: &str,
         tenant: Option<&str>,
         access: &Secret,
-    ) -> Result<Exchanged, Failure> {
+    ) -> Result<(Secret, u64), Failure> {
         let unusable =
             |what: &str| Failure::Other(Error::new(Kind::Rejected, format!("{origin} {what}")));
         let url = Url::parse(&format!("{origin}/oauth2/exchange"))
@@ -68,6 +71,6 @@ impl Oauth<'_> {
         }
         let token = Secret::new(token);
         let expires = workload::end(&token).unwrap_or(self.clock.now() + LIFETIME);
-        Ok(Exchanged { origin: origin.to_owned(), token, expires })
+        Ok((token, expires))
     }
 }

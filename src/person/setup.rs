@@ -2,11 +2,13 @@
 //! back. A tool's file says which steps; this one shows and does them.
 
 mod askpass;
+mod aws;
 mod bazel;
 mod cargo;
 mod docker;
 mod git;
 mod go;
+mod google;
 mod keyring;
 mod kubectl;
 mod pnpm;
@@ -68,9 +70,11 @@ pub(super) fn setup(
         Tool::Docker => docker::steps(&setup)?,
         Tool::Git => git::steps(&setup)?,
         Tool::Askpass => askpass::steps(&setup)?,
+        Tool::Aws => aws::steps(&setup)?,
         Tool::Bazel => bazel::steps(&setup)?,
         Tool::Curl | Tool::Mcp | Tool::Rclone => recipes::steps(&setup)?,
         Tool::Go => go::steps(&setup)?,
+        Tool::Google => google::steps(&setup)?,
         Tool::Keyring => keyring::steps(&setup)?,
         Tool::Kubectl => kubectl::steps(&setup)?,
         Tool::Pnpm => pnpm::steps(&setup)?,

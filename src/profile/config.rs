@@ -1,5 +1,5 @@
-//! The user's configuration file: read whole, checked whole. A file that others could have
-//! written is not believed, and neither is any file of the current directory.
+//! What stands in the user's configuration file. A file that others could have written is not
+//! believed, and neither is any file of the current directory.
 
 mod keys;
 mod ways;
@@ -7,11 +7,12 @@ mod ways;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use url::Url;
 
+use super::pieces::Configured;
 use super::workload::{self, Workload};
 use super::{
     AccountSource, Endpoints, Exchange, Field, Flow, Handoff, Persist, Prefix, Profile, Profiles,
@@ -24,7 +25,7 @@ use crate::model::{Resource, Scheme, Secret, Sent, StoreChoice, TokenKind};
 /// Seconds; oauth.md 3.3 settles the contradiction of the systems we serve.
 const REFRESH_MARGIN: u64 = 60;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
     store: Option<String>,
@@ -163,12 +164,12 @@ pub(super) struct AccountEntry {
 }
 
 pub(super) fn load(environment: &Environment) -> Result<Profiles> {
-    let path: std::path::PathBuf = match environment.get("VALETKEY_CONFIG") {
+    let path: PathBuf = match environment.get("VALETKEY_CONFIG") {
         Some(path) => path.into(),
         None => match environment.config_directory() {
             Ok(directory) => directory.join("config.toml"),
             // Without a home there is no configuration; the vault says so if it matters.
-            Err(_) => return parse("", environment),
+            Err(_) => return settle(String::new(), None, environment),
         },
     };
     let cannot = |error| wrong(format!("cannot read {}", path.display())).because(error);
@@ -181,8 +182,7 @@ pub(super) fn load(environment: &Environment) -> Result<Profiles> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(cannot(error)),
     }
-    parse(&text, environment)
-        .map_err(|error| Error { what: format!("{}: {}", path.display(), error.what), ..error })
+    settle(text, Some(path), environment)
 }
 
 /// Whoever can write this file decides where tokens go.
@@ -205,27 +205,49 @@ fn trust(_: &File, _: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
-    let file: Written = toml::from_str(text).map_err(|error| explain(text, &error))?;
+/// Reads what is said for all profiles, and leaves the profiles for later.
+fn settle(text: String, path: Option<PathBuf>, environment: &Environment) -> Result<Profiles> {
+    let (configured, head) = Configured::new(text, path, environment);
+    let settings = settings(&head, environment).map_err(|error| configured.here(error))?;
+    Ok(Profiles { configured, ..settings })
+}
+
+fn settings(head: &str, environment: &Environment) -> Result<Profiles> {
+    let file = written(head)?;
     let store = match environment.get("VALETKEY_STORE").map(str::to_owned).or(file.store) {
         None => StoreChoice::Auto,
         Some(name) => read_store(&name)?,
     };
-    let profiles = file
-        .profile
-        .into_iter()
-        .map(|(name, entry)| read_profile(name, entry, environment))
-        .collect::<Result<Vec<_>>>()?;
-    no_origin_twice(&profiles)?;
     let discover = file.discover.iter().map(|host| read_discover(host)).collect::<Result<_>>()?;
     Ok(Profiles {
         store,
         flow: read_flow(environment)?.or(file.flow),
         client_metadata: file.client_metadata.map(read_client_metadata).transpose()?,
         discover,
-        configured: profiles,
         ..Profiles::default()
     })
+}
+
+/// The profiles in a text.
+pub(super) fn read(text: &str, environment: &Environment) -> Result<Vec<Profile>> {
+    let profiles = written(text)?.profile.into_iter();
+    profiles.map(|(name, entry)| read_profile(name, entry, environment)).collect()
+}
+
+fn written(text: &str) -> Result<Written> {
+    // Most files begin with a profile.
+    if text.trim().is_empty() {
+        return Ok(Written::default());
+    }
+    toml::from_str(text).map_err(|error| explain(text, &error))
+}
+
+/// Reads and checks a whole text.
+#[cfg(any(test, fuzzing))]
+pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
+    let profiles = settle(text.to_owned(), None, environment)?;
+    profiles.check(None)?;
+    Ok(profiles)
 }
 
 /// What is wrong with a file that serde has refused, in words that help.
@@ -533,21 +555,6 @@ fn read_redirect(entry: RedirectEntry, site: Option<&Site>) -> Result<Redirect> 
         return Err(wrong("redirect.ports is empty".to_owned()));
     }
     Ok(redirect)
-}
-
-fn no_origin_twice(profiles: &[Profile]) -> Result<()> {
-    let mut seen = std::collections::BTreeMap::new();
-    for profile in profiles {
-        for prefix in &profile.origins {
-            if let Some(other) = seen.insert((&prefix.origin, &prefix.path), &profile.name) {
-                return Err(wrong(format!(
-                    "{} is bound to both profile {other} and profile {}",
-                    prefix.origin, profile.name
-                )));
-            }
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn wrong(what: String) -> Error {

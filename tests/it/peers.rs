@@ -7,12 +7,15 @@
 )]
 
 mod approver;
+mod aws;
 mod chains;
 mod chromium;
+mod django;
 mod docker;
 mod git_lfs;
 mod git_suite;
 mod go;
+mod google;
 mod libgit2;
 mod nobody_is_asked;
 mod oidc_provider;
@@ -34,12 +37,15 @@ use crate::lab::Sandbox;
 /// A program that a test cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
+    Aws,
     Chromium,
     Containers,
+    Django,
     Docker,
     GitLfs,
     GitSuite,
     Go,
+    GoogleAuth,
     Keyring,
     OidcProvider,
     OldGit,
@@ -53,12 +59,15 @@ impl Peer {
     /// Its name in tests/peers/install.
     fn name(self) -> &'static str {
         match self {
+            Self::Aws => "aws",
             Self::Chromium => "chromium",
             Self::Containers => "containers",
+            Self::Django => "django-oauth-toolkit",
             Self::Docker => "docker",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
             Self::Go => "go",
+            Self::GoogleAuth => "google-auth",
             Self::Keyring => "keyring",
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
@@ -75,9 +84,14 @@ impl Peer {
             on_path("node") && installed().join(manifest).is_file()
         };
         match self {
+            Self::Aws => ["aws/bin/aws", "moto/bin/python"]
+                .iter()
+                .all(|path| installed().join(path).is_file()),
+            Self::GoogleAuth => installed().join("google-auth/bin/python").is_file(),
             Self::Chromium => on_path("chromium") && node("playwright-core"),
             Self::Containers => ["skopeo", "podman", "buildah"].into_iter().all(on_path),
             Self::Docker => !docker::programs().is_empty(),
+            Self::Django => installed().join("django-oauth-toolkit/bin/python").is_file(),
             Self::GitLfs => on_path("git-lfs"),
             Self::GitSuite => installed().join("git-suite/VERSION").is_file(),
             Self::Keyring => {

@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("program", &["environment"]),
     ("profile", &["disk", "environment", "error", "model"]),
     ("ui", &["clock", "environment", "error", "model", "program"]),
-    ("dialect", &["environment", "error", "model"]),
+    ("dialect", &["disk", "environment", "error", "model"]),
     ("vault", &["clock", "disk", "environment", "error", "model", "program"]),
     ("oauth", &["clock", "disk", "environment", "error", "model", "profile", "program", "ui"]),
     ("broker", &["clock", "environment", "error", "model", "oauth", "profile", "ui", "vault"]),

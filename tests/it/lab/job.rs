@@ -160,7 +160,10 @@ fn answer(state: &mut State, request: &Request) -> Answer {
         ("POST", "/token") => {
             let token = match field("grant_type").as_str() {
                 "urn:ietf:params:oauth:grant-type:token-exchange"
-                    if field("subject_token_type") == "urn:ietf:params:oauth:token-type:jwt" =>
+                    if ["jwt", "id_token"].iter().any(|kind| {
+                        field("subject_token_type")
+                            == format!("urn:ietf:params:oauth:token-type:{kind}")
+                    }) =>
                 {
                     field("subject_token")
                 }

@@ -1,0 +1,235 @@
+//! The configuration cut where its profiles begin. A request reads those that name its host, and a
+//! broken one that has nothing to do with it stays unread; a person's command reads all of them.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Profile;
+use super::config;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::model::Resource;
+
+#[derive(Default)]
+pub(super) struct Configured {
+    /// Where it is from, for messages.
+    path: Option<PathBuf>,
+    whole: String,
+    environment: Environment,
+    pieces: Vec<Piece>,
+}
+
+/// TOML of its own: one profile, or the whole file where it could not be cut.
+struct Piece {
+    text: String,
+    /// `None`: it cannot be read.
+    profiles: OnceCell<Option<Vec<Profile>>>,
+}
+
+/// The text may hold a client secret.
+impl fmt::Debug for Configured {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Configured({:?}, {} pieces)", self.path, self.pieces.len())
+    }
+}
+
+impl Configured {
+    /// The pieces of a file, and what stands before the first of them.
+    pub(super) fn new(
+        whole: String,
+        path: Option<PathBuf>,
+        environment: &Environment,
+    ) -> (Self, String) {
+        let (head, texts) = cut(&whole).unwrap_or_else(|| (whole.clone(), vec![whole.clone()]));
+        let piece = |text| Piece { text, profiles: OnceCell::new() };
+        let pieces = texts.into_iter().map(piece).collect();
+        (Self { path, whole, environment: environment.clone(), pieces }, head)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Profile> {
+        self.pieces.iter().filter_map(|piece| self.profiles(piece)).flatten()
+    }
+
+    /// The profiles that could be bound to this resource's host.
+    pub(super) fn about(&self, resource: &Resource) -> impl Iterator<Item = &Profile> {
+        let pieces = self.pieces.iter().filter(|piece| piece.may_name(resource));
+        pieces.filter_map(|piece| self.profiles(piece)).flatten()
+    }
+
+    /// Whether a variable carries a token; of what cannot be read, every variable that it names.
+    pub(super) fn is_secret_variable(&self, name: &str) -> bool {
+        self.pieces.iter().any(|piece| match self.profiles(piece) {
+            Some(profiles) => profiles.iter().any(|profile| profile.is_secret_variable(name)),
+            None => piece.text.contains(name),
+        })
+    }
+
+    /// # Errors
+    /// `Configuration` when something about this resource, or with `None` anything at all, is
+    /// nothing that anybody understands.
+    pub(super) fn check(&self, resource: Option<&Resource>) -> Result<()> {
+        let mut read = Vec::new();
+        let about = |piece: &&Piece| resource.is_none_or(|resource| piece.may_name(resource));
+        for piece in self.pieces.iter().filter(about) {
+            match self.profiles(piece) {
+                Some(profiles) => read.extend(profiles),
+                // Only the whole file knows the number of a line.
+                None => return Err(self.explain()),
+            }
+        }
+        no_origin_twice(&read).map_err(|error| self.here(error))
+    }
+
+    fn explain(&self) -> Error {
+        let error = config::read(&self.whole, &self.environment).err();
+        self.here(error.unwrap_or_else(|| config::wrong("cannot be cut into profiles".to_owned())))
+    }
+
+    /// An error of this file.
+    pub(super) fn here(&self, error: Error) -> Error {
+        match &self.path {
+            Some(path) => Error { what: format!("{}: {}", path.display(), error.what), ..error },
+            None => error,
+        }
+    }
+
+    fn profiles<'a>(&self, piece: &'a Piece) -> Option<&'a [Profile]> {
+        let read = || config::read(&piece.text, &self.environment).ok();
+        piece.profiles.get_or_init(read).as_deref()
+    }
+}
+
+impl Piece {
+    /// Whether this text could bind an origin of the resource's host.
+    fn may_name(&self, resource: &Resource) -> bool {
+        let host = resource.host.split(':').next().unwrap_or_default();
+        let text = self.text.as_bytes();
+        // An escape or a letter beyond ASCII can spell it, and a provider brings its own.
+        let other = host.starts_with('[')
+            || !self.text.is_ascii()
+            || text.contains(&b'\\')
+            || self.text.contains("provider");
+        other
+            || text
+                .windows(host.len().max(1))
+                .any(|part| part.eq_ignore_ascii_case(host.as_bytes()))
+    }
+}
+
+/// The text before the first profile, and one text for each profile. `None` where a profile does
+/// not begin with a line of its own, `[profile.NAME]`.
+fn cut(whole: &str) -> Option<(String, Vec<String>)> {
+    // Inside one of these a line only looks like a beginning.
+    if whole.contains("\"\"\"") || whole.contains("'''") {
+        return None;
+    }
+    let mut head = String::new();
+    let mut pieces: Vec<(&str, String)> = Vec::new();
+    let mut current = None;
+    for line in whole.split_inclusive('\n') {
+        if line.trim_start().starts_with('[') {
+            let name = profile_of(line)?;
+            let known = pieces.iter().position(|(other, _)| *other == name);
+            current = Some(known.unwrap_or_else(|| {
+                pieces.push((name, String::new()));
+                pieces.len() - 1
+            }));
+        }
+        match current {
+            Some(number) => pieces[number].1.push_str(line),
+            None => head.push_str(line),
+        }
+    }
+    // A profile can also be written without a header.
+    let mut lines = head.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let plain = !lines.any(|line| line.contains("profile"));
+    plain.then(|| (head, pieces.into_iter().map(|(_, text)| text).collect()))
+}
+
+/// The name in `[profile.NAME]` or `[profile.NAME.TABLE]`.
+fn profile_of(line: &str) -> Option<&str> {
+    let (name, rest) = line.trim().strip_prefix("[profile.")?.split_once(']')?;
+    let rest = rest.trim_start();
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let fine = name.bytes().all(bare) && (rest.is_empty() || rest.starts_with('#'));
+    let name = name.split('.').next().unwrap_or_default();
+    (fine && !name.is_empty()).then_some(name)
+}
+
+fn no_origin_twice(profiles: &[&Profile]) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    for profile in profiles {
+        for prefix in &profile.origins {
+            if let Some(other) = seen.insert((&prefix.origin, &prefix.path), &profile.name) {
+                return Err(config::wrong(format!(
+                    "{} is bound to both profile {other} and profile {}",
+                    prefix.origin, profile.name
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "flow = \"paste\"\n\
+        [profile.a] # one\norigins = [\n\"https://a.example\",\n]\nissuer = \"https://i\"\n\
+        [profile.b]\norigins = [\"https://B.example\"]\nisuer = 1\n\
+        [profile.a.fields.tenant]\nheader = \"X-Tenant\"\n";
+
+    fn configured(text: &str) -> (Configured, String) {
+        Configured::new(text.to_owned(), None, &Environment::default())
+    }
+
+    fn resource(url: &str) -> Resource {
+        Resource::parse(url).unwrap()
+    }
+
+    #[test]
+    fn a_request_reads_what_names_its_host() {
+        let (configured, head) = configured(FILE);
+        assert_eq!(head, "flow = \"paste\"\n");
+        assert_eq!(configured.pieces.len(), 2);
+        let names: Vec<_> = configured.about(&resource("https://a.example:443/x")).collect();
+        assert_eq!(names.len(), 1);
+        assert_eq!(names[0].fields.len(), 1);
+        assert!(configured.check(Some(&resource("https://a.example"))).is_ok());
+        assert!(configured.check(Some(&resource("https://c.example"))).is_ok());
+        for broken in [Some(resource("https://b.example")), None] {
+            let error = configured.check(broken.as_ref()).unwrap_err();
+            assert_eq!(error.what, "[profile.b] isuer is no setting");
+        }
+        assert!(configured.is_secret_variable("isuer"), "nobody knows what it would be");
+        assert!(!configured.is_secret_variable("PATH"));
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_read_as_a_whole() {
+        for text in [
+            "[profile]\na = { origins = [\"https://a.example\"], issuer = \"https://i\" }\n",
+            "profile.a = { origins = [\"https://a.example\"], issuer = \"https://i\" }\n",
+            "[profile.\"a\"]\norigins = [\"https://a.example\"]\nissuer = \"https://i\"\n",
+            "[profile.a]\norigins = [\"\"\"https://a.example\"\"\"]\nissuer = \"https://i\"\n",
+        ] {
+            let (configured, head) = configured(text);
+            assert_eq!(head, text);
+            assert!(configured.check(None).is_ok(), "{text}");
+            assert_eq!(configured.about(&resource("https://a.example")).count(), 1, "{text}");
+        }
+    }
+
+    /// What the parser would read as the host's name without its letters standing there.
+    #[test]
+    fn a_name_that_is_spelled_otherwise_is_found() {
+        for origin in ["https://\\u0061.example", "https://A.EXAMPLE:443/", "https://a.example."] {
+            let text = format!("[profile.x]\norigins = [\"{origin}\"]\nissuer = \"https://i\"\n");
+            let (configured, _) = configured(&text);
+            assert_eq!(configured.about(&resource("https://a.example")).count(), 1, "{origin}");
+        }
+    }
+}
