@@ -254,8 +254,7 @@ fn twenty_calls_that_always_renew_make_one_request() {
     scene.profile("refresh = \"always\"");
     let gate = crate::lab::Gate::new();
     scene.authority.next("/token", vec![Step::Hold(gate.clone())]);
-    let all: Vec<_> =
-        (0..20).map(|_| scene.get().env("VALETKEY_LOG", "debug").start()).collect();
+    let all: Vec<_> = (0..20).map(|_| scene.get().env("VALETKEY_LOG", "debug").start()).collect();
     gate.reached();
     for started in &all {
         started.expect_stderr("lab renews at each call");
