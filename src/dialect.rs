@@ -47,7 +47,7 @@ pub struct Call<'a> {
     pub input: &'a mut dyn Read,
     pub wire: &'a Wire<'a>,
     pub ask: &'a dyn Fn(&Request) -> Outcome,
-    /// The URLs that profiles are bound to: an origin, and a path where one is named.
+    /// The URLs below which one account answers: an origin, or a path of it that a profile names.
     pub bound: &'a dyn Fn() -> Vec<String>,
     /// Lets the next program of this name on PATH that is not ours have the whole call, with our
     /// arguments and streams; whoever has read of them must not. It gives the exit status, or

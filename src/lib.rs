@@ -191,8 +191,7 @@ fn serve(
         };
         let bound = || {
             world.profiles.check(None).unwrap_or_else(|error| ui::report(&error));
-            let prefixes = world.profiles.iter().flat_map(|profile| &profile.origins);
-            prefixes.map(profile::Prefix::url).collect()
+            world.profiles.bound()
         };
         let mut call = Call {
             arguments,

@@ -163,7 +163,7 @@ impl<'a> Oauth<'a> {
         let flow = self.choose(profile, options, &server)?;
         self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
         let mut client = match &profile.site {
-            None => self.client(profile, options, &server)?,
+            None => self.client(profile, options, &server, flow)?,
             // Such a site knows no clients.
             Some(_) => Client {
                 id: profile.client_id.clone(),
@@ -186,7 +186,7 @@ impl<'a> Oauth<'a> {
         if client.kept && forgotten && self.forget_client(profile, &client.id) {
             self.ui.log(|| format!("{} may have forgotten this client", profile.home()));
             if matches!(outcome, Err(Failure::Other(_))) {
-                client = self.client(profile, options, &server)?;
+                client = self.client(profile, options, &server, flow)?;
                 outcome = self.attempt(profile, options, &server, flow, &client);
             }
         }

@@ -360,6 +360,25 @@ impl Profiles {
         }
     }
 
+    /// Every URL below which one account answers: what the profiles are bound to, and the paths in
+    /// there that belong to somebody.
+    #[must_use]
+    pub fn bound(&self) -> Vec<String> {
+        let mut bound = Vec::new();
+        for (profile, prefix) in self
+            .iter()
+            .flat_map(|profile| profile.origins.iter().map(move |prefix| (profile, prefix)))
+        {
+            bound.push(prefix.url());
+            let inside = profile.paths.keys().filter(|path| {
+                // The prefix's own path is in the list already.
+                **path != prefix.path && prefix.covers(path)
+            });
+            bound.extend(inside.map(|path| format!("{}/{path}", prefix.origin)));
+        }
+        bound
+    }
+
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Profile> {
         let named = |profile: &&Profile| profile.name == name;

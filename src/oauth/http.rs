@@ -312,3 +312,32 @@ fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
     }
     Ok(Answer { status, kind, body, host: host(url), sent: Vec::new() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack 24: the name is judged on the connection's own way to an address, not before it.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "somebody has to be there who is not reached")]
+    fn attack_24_a_guarded_client_does_not_connect_to_a_name_of_this_machine() {
+        let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let url = format!("http://localhost:{}/", socket.local_addr().unwrap().port());
+        let environment = Environment::default();
+        let guarded = Http::within(Reach::Outside, &environment);
+        // As if its text had told nothing.
+        let client = guarded.build(false).unwrap();
+        let refused = client.get(&url).timeout(CONNECT).send().unwrap_err();
+        let mut causes =
+            std::iter::successors(Some(&refused as &dyn std::error::Error), |error| error.source());
+        assert!(causes.any(|error| error.to_string().contains("another network")), "{refused:?}");
+        assert!(socket.accept().is_err(), "it was connected to");
+        // And what the text does tell is enough.
+        let url = Url::parse(&url).unwrap();
+        assert!(matches!(guarded.get(&url, None, &[]), Err(Failure::Other(_))));
+        let plain = Http::new(&environment).build(true).unwrap();
+        let _ = plain.get(url).timeout(Duration::from_millis(200)).send();
+        assert!(socket.accept().is_ok(), "nobody would have been there");
+    }
+}

@@ -15,7 +15,10 @@ use super::{Failure, Oauth, Options, device};
 use crate::disk;
 use crate::error::{Error, Kind};
 use crate::model::fingerprint;
-use crate::profile::{Profile, Redirect};
+use crate::profile::{Flow, Profile, Redirect};
+
+const CODE: &str = "authorization_code";
+const REFRESH: &str = "refresh_token";
 
 /// The client of one sign-in.
 pub(super) struct Client {
@@ -56,6 +59,7 @@ impl Oauth<'_> {
         profile: &Profile,
         options: &Options,
         server: &Server,
+        flow: Flow,
     ) -> Result<Client, Failure> {
         let known = |id: &str| {
             Ok(Client { id: id.to_owned(), redirect: profile.redirect.clone(), kept: false })
@@ -72,7 +76,9 @@ impl Oauth<'_> {
             return known(url.as_str());
         }
         match (&profile.issuer, &server.registration) {
-            (Some(issuer), Some(endpoint)) => self.registered(profile, server, issuer, endpoint),
+            (Some(issuer), Some(endpoint)) => {
+                self.registered(profile, server, flow, issuer, endpoint)
+            }
             _ => Err(Failure::Other(profile.no_client())),
         }
     }
@@ -81,27 +87,39 @@ impl Oauth<'_> {
         &self,
         profile: &Profile,
         server: &Server,
+        flow: Flow,
         issuer: &Url,
         endpoint: &Url,
     ) -> Result<Client, Failure> {
         let redirect = redirect_of(profile, issuer);
-        let wanted = Kept {
-            issuer: issuer.clone(),
-            client_id: String::new(),
-            redirect_uris: redirect_uris(&redirect),
-            grant_types: grant_types(server),
-            expires: None,
-        };
+        let redirect_uris = redirect_uris(&redirect);
+        let needed = if flow == Flow::Device { device::GRANT } else { CODE };
         let kept = self.kept(issuer).filter(|kept| {
             let alive = kept.expires.is_none_or(|expires| expires > self.clock.now());
-            alive
-                && kept.redirect_uris == wanted.redirect_uris
-                && kept.grant_types == wanted.grant_types
+            let fits = kept.grant_types.iter().any(|grant| grant == needed);
+            alive && fits && kept.redirect_uris == redirect_uris
         });
         if let Some(Kept { client_id: id, .. }) = kept {
             return Ok(Client { id, redirect, kept: true });
         }
-        let registration = self.register(profile, endpoint, wanted)?;
+        let wanted = |grant_types: Vec<String>| Kept {
+            issuer: issuer.clone(),
+            client_id: String::new(),
+            redirect_uris: redirect_uris.clone(),
+            grant_types,
+            expires: None,
+        };
+        let grants = grant_types(server, needed);
+        let several = grants.len() > 2;
+        let registration = match self.register(profile, endpoint, wanted(grants)) {
+            // Some servers have one way in for each client (django-oauth-toolkit).
+            Err(Failure::Other(error)) if several && error.kind == Kind::Rejected => {
+                self.ui.log(|| format!("{}; trying with {needed} alone", error.what));
+                let grants = vec![needed.to_owned(), REFRESH.to_owned()];
+                self.register(profile, endpoint, wanted(grants))
+            }
+            answer => answer,
+        }?;
         let id = registration.client_id.clone();
         if let Some(path) = self.registration_path(issuer) {
             // One that cannot be kept is made again.
@@ -113,7 +131,7 @@ impl Oauth<'_> {
 
     /// RFC 7591 section 3.1, as a public native client.
     fn register(&self, profile: &Profile, endpoint: &Url, wanted: Kept) -> Result<Kept, Failure> {
-        let code = wanted.grant_types.iter().any(|grant| grant == "authorization_code");
+        let code = wanted.grant_types.iter().any(|grant| grant == CODE);
         let document = json!({
             "client_name": "valetkey",
             "application_type": "native",
@@ -219,14 +237,11 @@ fn redirect_uris(redirect: &Redirect) -> Vec<String> {
     }
 }
 
-fn grant_types(server: &Server) -> Vec<String> {
-    let mut grants = Vec::new();
-    if server.authorization.is_some() {
-        grants.push("authorization_code".to_owned());
-    }
-    grants.push("refresh_token".to_owned());
-    if server.device_authorization.is_some() && server.offers_grant(device::GRANT) {
-        grants.push(device::GRANT.to_owned());
-    }
-    grants
+/// What this sign-in needs, and what the next one could.
+fn grant_types(server: &Server, needed: &str) -> Vec<String> {
+    let code = needed == CODE || server.authorization.is_some();
+    let offered = server.device_authorization.is_some() && server.offers_grant(device::GRANT);
+    let device = needed == device::GRANT || offered;
+    let all = [(CODE, code), (REFRESH, true), (device::GRANT, device)];
+    all.into_iter().filter(|(_, wanted)| *wanted).map(|(grant, _)| grant.to_owned()).collect()
 }

@@ -46,6 +46,13 @@ pub(super) fn choose(typed: &cli::Use, world: &World<'_>) -> Result<()> {
         let command = format!("valetkey login {url}{}", account.unwrap_or_default());
         return Err(Error::new(Kind::NotSignedIn, what).hint(command));
     };
+    if let (Some(name), Some(asked)) = (account, asked)
+        && name != asked
+    {
+        world
+            .ui
+            .warn(&format!("{resource} stays {asked}'s: the URL or the profile's paths say so"));
+    }
     let (held, pen) = world.vault.pen(record.key(), PATIENCE, &|| ())?;
     let Some(mut record) = held else {
         let what = format!("what was kept for {resource} has just been removed");

@@ -15,6 +15,9 @@ use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Persist, Profile, Source};
 use crate::vault::{Pen, Setbacks, Want};
 
+/// How long a sign-in of somebody else is waited for where a token is at hand.
+const PATIENCE: Duration = Duration::from_secs(35);
+
 pub(super) fn login(
     typed: &cli::Login,
     world: &World<'_>,
@@ -173,7 +176,7 @@ fn with_token(
     };
     let profile = service.profile;
     let want = Want { place: profile.place(), account, path: None };
-    let (_, pen) = world.vault.enter(&want, oauth::TIMEOUT, &|| ())?;
+    let (_, pen) = world.vault.enter(&want, PATIENCE, &|| ())?;
     let given = Given { token, account, expires, fields: fields(typed, profile)? };
     let entry = pasted::keep(profile, given, &pen, world)?;
     confirm("signed in with a token", &entry.key, profile, world)

@@ -237,3 +237,55 @@ fn a_rule_for_no_path_or_no_account_is_refused() {
         run(&scene, &["list"]).assert_status(78).assert_stderr_has(what);
     }
 }
+
+/// What a tool stored for several users of a host without a profile: the last one, until `use`.
+#[test]
+fn stored_credentials_are_chosen_in_the_same_way() {
+    let scene = Scene::new();
+    for name in ["alice", "bob"] {
+        let entry = format!("protocol=https\nhost=x.example\nusername={name}\npassword={name}s\n");
+        scene.sandbox.valetkey(&["store"]).stdin(entry).run().assert(0, "", "");
+    }
+    let answer = || run(&scene, &["token", "https://x.example"]).assert_success();
+    for name in ["alice", "bob", "alice"] {
+        run(&scene, &["use", "https://x.example", "--account", name]).assert_status(0);
+        assert_eq!(answer(), format!("{name}s\n"));
+    }
+    let field = ["use", "https://x.example", "--set", "tenant=x"];
+    run(&scene, &field).assert_status(78);
+}
+
+/// A choice cannot change what the configuration says about a path, and that is told.
+#[test]
+fn a_choice_for_a_path_with_an_owner_is_told_what_it_changes() {
+    let scene = scene();
+    login(&scene, "bob", &["--account", "bob"]).assert_status(0);
+    scene.profile("paths = { \"team\" = \"alice\" }");
+    let url = format!("{}/team/s.git", scene.host.origin());
+    let chosen = run(&scene, &["use", &url, "--account", "bob"]);
+    chosen.assert_status(0).assert_stderr_has(&format!("warning: {url} stays alice's"));
+    assert_eq!(answers(&scene, "path=team/s.git\n").as_deref(), Some("alice"));
+}
+
+/// go gives the header of a prefix to everything below it, so a path of another account gets a set
+/// of its own (GO5, GO7).
+#[test]
+fn go_hears_of_each_account_apart() {
+    let scene = scene();
+    login(&scene, "bob", &["--account", "bob"]).assert_status(0);
+    let config = scene.sandbox.root().join("config/valetkey/config.toml");
+    let text = std::fs::read_to_string(config).expect("it is there");
+    let text = text.replace(&scene.host.origin(), "https://go.lab.example");
+    scene.sandbox.config(&format!("{text}paths = {{ \"team\" = \"alice\" }}\n"));
+    let sets = run(&scene, &["goauth"]).assert_success();
+    let owner = |prefix: &str| {
+        let rest = sets.split(&format!("{prefix}\n\n")).nth(1).expect("a set");
+        let header = rest.lines().next().expect("a header");
+        let pair = header.strip_prefix("Authorization: Basic ").expect("Basic");
+        let pair = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, pair);
+        let pair = String::from_utf8(pair.expect("base64")).expect("text");
+        scene.authority.owner_of(pair.split_once(':').expect("a pair").1)
+    };
+    assert_eq!(owner("https://go.lab.example").as_deref(), Some("bob"));
+    assert_eq!(owner("https://go.lab.example/team").as_deref(), Some("alice"));
+}

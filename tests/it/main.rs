@@ -42,6 +42,7 @@ mod peers_kubectl;
 mod peers_terraform;
 mod planted;
 mod providers;
+mod pushed;
 mod races;
 mod refresh;
 mod revocation;

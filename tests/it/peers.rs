@@ -10,6 +10,7 @@ mod approver;
 mod aws;
 mod chains;
 mod chromium;
+mod django;
 mod docker;
 mod git_lfs;
 mod git_suite;
@@ -39,6 +40,7 @@ enum Peer {
     Aws,
     Chromium,
     Containers,
+    Django,
     Docker,
     GitLfs,
     GitSuite,
@@ -60,6 +62,7 @@ impl Peer {
             Self::Aws => "aws",
             Self::Chromium => "chromium",
             Self::Containers => "containers",
+            Self::Django => "django-oauth-toolkit",
             Self::Docker => "docker",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
@@ -88,6 +91,7 @@ impl Peer {
             Self::Chromium => on_path("chromium") && node("playwright-core"),
             Self::Containers => ["skopeo", "podman", "buildah"].into_iter().all(on_path),
             Self::Docker => !docker::programs().is_empty(),
+            Self::Django => installed().join("django-oauth-toolkit/bin/python").is_file(),
             Self::GitLfs => on_path("git-lfs"),
             Self::GitSuite => installed().join("git-suite/VERSION").is_file(),
             Self::Keyring => {

@@ -224,6 +224,27 @@ fn a_registration_that_has_expired_is_made_again() {
     }
 }
 
+/// Some servers have one way in for each client: then it is the way that is taken now.
+#[test]
+fn a_server_with_one_grant_for_each_client_is_asked_for_one() {
+    let home = Home::new();
+    let _browser = home.browser(Person::Approves);
+    home.authority.tune(|options| options.approve_devices_after = Some(0));
+    for (flow, grant, registrations) in [
+        ("browser", "authorization_code", 2),
+        ("browser", "authorization_code", 2),
+        ("device", "urn:ietf:params:oauth:grant-type:device_code", 4),
+    ] {
+        if home.registrations().len() < registrations {
+            home.authority.next("/register", vec![Step::error("invalid_client_metadata")]);
+        }
+        home.login(&["--force", "--flow", flow]).assert_status(0);
+        let all = home.registrations();
+        assert_eq!(all.len(), registrations);
+        assert_eq!(all[registrations - 1]["grant_types"], json!([grant, "refresh_token"]));
+    }
+}
+
 /// 1.8: what a server says against it is shown, and both ways on. Nobody is sent to a browser.
 #[test]
 fn a_registration_that_is_refused_says_why_and_what_to_do() {
@@ -244,7 +265,7 @@ fn a_registration_that_is_refused_says_why_and_what_to_do() {
         (Step::Redirect(home.host.origin()), 4, "answered 302"),
         (Step::Close, 5, "cannot be reached"),
     ] {
-        home.authority.next("/register", vec![step]);
+        home.authority.always("/register", step);
         let finished = home.login(&[]);
         finished.assert_status(status).assert_stdout("").assert_stderr_has(words);
         if status == 4 {

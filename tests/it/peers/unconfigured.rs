@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::approver::Approver;
 use super::provider::Provider;
-use super::{Peer, here};
+use super::{Peer, here, peer};
 use crate::lab::{Answer, Finished, GitHost, Sandbox, Scheme};
 use crate::scene::{age, program};
 
@@ -87,4 +87,71 @@ fn a_stranger_registers_signs_in_and_renews_for_one_resource() {
     assert_eq!(home.provider.journal("/reg").len(), 1);
     let last: Value = home.provider.journal("/auth").pop().expect("a request");
     assert_eq!(last["query"]["client_id"], json!(client));
+}
+
+/// RFC 9126 where the server insists: it would refuse a request that the browser carries.
+#[test]
+fn a_request_is_pushed_where_the_server_insists() {
+    if !here(&[Peer::OidcProvider]) {
+        return;
+    }
+    let home = Home::new(&["--registration", "--only-pushed"]);
+    let person = Approver::start(&home.sandbox);
+    home.login(&[]).assert_status(0);
+    let opened = url::Url::parse(&person.opened()[0]).expect("a URL");
+    let names: Vec<_> = opened.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    assert_eq!(names, ["client_id", "request_uri"]);
+    let pushed = home.provider.journal("/request");
+    assert_eq!(pushed.len(), 1);
+    assert_eq!(pushed[0]["status"], 201);
+    assert_eq!(pushed[0]["form"]["resource"], json!(home.host.origin()));
+    home.clone("s");
+}
+
+/// draft-ietf-oauth-client-id-metadata-document: nobody registers, and the server knows us.
+#[test]
+fn a_document_about_the_client_is_its_id() {
+    if !here(&[Peer::OidcProvider]) {
+        return;
+    }
+    let document = "https://tools.example/valetkey.json";
+    let home = Home::new(&["--registration", "--client-document", document]);
+    home.sandbox.config(&format!("client_metadata = \"{document}\"\n"));
+    let _person = Approver::start(&home.sandbox);
+    home.login(&[]).assert_status(0);
+    assert_eq!(home.provider.journal("/reg"), [] as [Value; 0]);
+    let asked = home.provider.journal("/auth").remove(0);
+    assert_eq!(asked["query"]["client_id"], document);
+    home.clone("first");
+    age(&home.sandbox, 4000);
+    home.clone("second");
+    let renewal = home.provider.asked_for("refresh_token").remove(0);
+    assert_eq!(
+        (&renewal["status"], &renewal["form"]["client_id"]),
+        (&json!(200), &json!(document))
+    );
+}
+
+/// One registration is good for both ways in.
+#[test]
+fn a_stranger_signs_in_by_device_too() {
+    if !here(&[Peer::OidcProvider]) {
+        return;
+    }
+    let home = Home::new(&["--registration", "--device-interval", "1"]);
+    let words = ["login", "--flow", "device", "--no-browser", &home.host.origin()];
+    let login = home.sandbox.valetkey(&words).start();
+    login.expect_stderr("or open http");
+    login.expect_stderr("only do so if");
+    let said = login.stderr_text();
+    let link = said.lines().find_map(|line| line.strip_prefix("or open ")).expect("a link");
+    let program = peer("oidc-provider/approve.mjs");
+    home.sandbox.run("node", &[]).arg(program).arg(link).run().assert_status(0);
+    login.wait().assert_status(0);
+    let asked = home.provider.journal("/device/auth").remove(0);
+    assert_eq!(asked["form"]["resource"], json!(home.host.origin()));
+    home.clone("s");
+    let _person = Approver::start(&home.sandbox);
+    home.login(&["--force"]).assert_status(0);
+    assert_eq!(home.provider.journal("/reg").len(), 1);
 }

@@ -20,6 +20,8 @@ const { values: opt } = parseArgs({
     'always-refresh': { type: 'boolean', default: false }, // without offline_access
     'no-rotation': { type: 'boolean', default: false },
     registration: { type: 'boolean', default: false }, // RFC 7591
+    'only-pushed': { type: 'boolean', default: false }, // RFC 9126
+    'client-document': { type: 'string' }, // its URL; the document itself is made up here
   },
 });
 const loopbacks = ['127.0.0.1', '[::1]', 'localhost'];
@@ -163,6 +165,19 @@ const provider = new Provider(issuer, {
     accountId: id,
     claims: () => ({ sub: id, name: `User ${id}`, email: `${id}@example.test` }),
   }),
+  // Nothing of the internet is there to be fetched.
+  fetch: async (url) =>
+    String(url) === opt['client-document']
+      ? Response.json({
+          client_id: opt['client-document'],
+          client_name: 'a copy of valetkey',
+          application_type: 'native',
+          token_endpoint_auth_method: 'none',
+          grant_types: ['authorization_code', 'refresh_token'],
+          response_types: ['code'],
+          redirect_uris: ['http://127.0.0.1/callback'],
+        })
+      : Promise.reject(new Error(`nobody fetches ${url}`)),
   cookies: { keys: [sha(Math.random())] },
   features: {
     devInteractions: { enabled: true },
@@ -171,6 +186,13 @@ const provider = new Provider(issuer, {
     userinfo: { enabled: true },
     registration: { enabled: opt.registration },
     registrationManagement: { enabled: opt.registration },
+    pushedAuthorizationRequests: {
+      enabled: true,
+      requirePushedAuthorizationRequests: opt['only-pushed'],
+    },
+    ...(opt['client-document']
+      ? { clientIdMetadataDocument: { enabled: true, ack: 'draft-02' } }
+      : {}),
     resourceIndicators: {
       enabled: true,
       getResourceServerInfo: (_ctx, resource) => ({
