@@ -134,6 +134,39 @@ pub fn sign_in(
     Ok(session)
 }
 
+/// Keeps the tokens of a sign-in that another tool made. `since`: when, in seconds of Unix time.
+///
+/// # Errors
+/// `Refused` as for `sign_in`, `Storage` when they cannot be kept.
+pub fn take_over(
+    profile: &Profile,
+    signed_in: SignedIn,
+    asked: Option<&str>,
+    since: Option<u64>,
+    pen: &Pen<'_>,
+    world: &World<'_>,
+) -> Result<Session> {
+    let now = world.clock.now();
+    let since = since.unwrap_or(now).min(now);
+    let SignedIn { tokens, client_id, account, holder, fields } = signed_in;
+    let of_nobody = Key { client_id, ..profile.key("") };
+    let (key, holder) = identified(of_nobody, account, asked, holder, world)?;
+    let session = Session {
+        chosen: chosen(&key, true, world),
+        key,
+        holder,
+        fields,
+        authority: profile.authority(),
+        tokens,
+        signed_in: since,
+        renewed: since,
+        exchanged: Vec::new(),
+        former: Vec::new(),
+    };
+    keep(&session, profile, pen)?;
+    Ok(session)
+}
+
 /// The key and the holder of new tokens. An account is kept under the name that was asked for, so
 /// that the same request finds it again, else under the provider's; but never in the place of
 /// another person's (rule N11).

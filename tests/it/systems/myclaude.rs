@@ -190,6 +190,23 @@ fn s112_the_refresh_token_is_kept_until_logout() {
     assert_eq!(scene.sandbox.files_with(refresh.as_bytes()).len(), 0);
 }
 
+/// S112: the refresh token that the tool kept, in its file or in the keychain, is taken over.
+#[test]
+fn the_refresh_token_of_the_tool_is_taken_over() {
+    for dress in ["{token}\n", "{\"refresh_token\": \"{token}\"}"] {
+        let scene = Scene::new();
+        let token = scene.site.refresh_token_of("alice");
+        let text = dress.replace("{token}", &token);
+        let file = scene.sandbox.write("home/.myclaude/credentials", text.as_bytes(), 0o600);
+        let file = file.to_str().expect("a plain path");
+        let import = ["import", file, "--for", &scene.site.origin(), "--account", "alice"];
+        scene.sandbox.valetkey(&import).run().assert_status(0).assert_stderr_has("as alice from");
+        assert_eq!(scene.refreshes(), 0);
+        scene.clone("one").assert_success();
+        scene.assert_no_identity_on_disk();
+    }
+}
+
 /// S122, S121, S129: `logout` tells nobody and says so, `whoami || login` works, and another
 /// account is one `logout` and one `login` away.
 #[test]
