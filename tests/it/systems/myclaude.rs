@@ -167,7 +167,7 @@ fn a_rejected_id_token_that_was_not_kept_is_still_known() {
     panic!("a host that rejects everything is served for ever");
 }
 
-/// S112, S114, S115: the refresh token is kept until `logout`, in one record that names its owner.
+/// S112, S114: the refresh token is kept until `logout`, in one record that names its owner.
 #[test]
 fn s112_the_refresh_token_is_kept_until_logout() {
     let scene = Scene::new();
@@ -249,7 +249,7 @@ fn s118_only_the_server_ends_a_session() {
     assert_eq!(browser.opened().len(), 1);
 }
 
-/// S119, S130: the variable alone is used, no store is opened, nothing is renewed; without it a
+/// S119, S120, S125, S130: the variable alone is used, no store is opened, nothing is renewed; without it a
 /// machine where nobody is says what is missing.
 #[test]
 fn s119_a_variable_skips_everything_else() {

@@ -127,7 +127,7 @@ fn s1_login_hands_the_token_over() {
     }
 }
 
-/// S2, promise 1: a command that needs a token begins the sign-in, and one sign-in serves every
+/// S2, S27, promise 1: a command that needs a token begins the sign-in, and one sign-in serves every
 /// host of the profile and every tool.
 #[test]
 fn s2_a_command_that_needs_a_token_begins_the_sign_in() {
@@ -136,7 +136,7 @@ fn s2_a_command_that_needs_a_token_begins_the_sign_in() {
     scene.clone("one").assert_status(0);
     assert_eq!(browser.opened().len(), 1);
     scene.clone("two").assert_success();
-    // S27: for a CI that has no browser.
+    // For a CI that has no browser.
     let token = scene.valetkey("token", &[]).run().assert_success();
     assert_eq!(scene.site.owner_of(token.trim()).as_deref(), Some("alice@example.com"));
     assert_eq!(browser.opened().len(), 1);
@@ -249,7 +249,7 @@ fn s26_a_variable_carries_the_token_in_ci() {
     scene.valetkey("token", &[]).run().assert_status(2);
 }
 
-/// S13, S24: the tool's own file is taken over, checked and named, and stays as it is.
+/// S13: the tool's own file is taken over, checked and named, and stays as it is.
 #[test]
 fn s13_the_file_of_the_tool_is_taken_over() {
     let scene = Scene::new();
