@@ -181,6 +181,19 @@ fn attack_29_a_registration_is_kept_for_its_issuer_alone() {
     // And each has its own place to come home to (RFC 8252 section 8.10).
     let uris = |registration: &Value| registration["redirect_uris"].clone();
     assert_ne!(uris(&kept[0]), uris(&kept[1]));
+
+    // A file that has come to the place of another issuer's is no registration.
+    for file in home.sandbox.files_with(b"lab-registered") {
+        if file.to_string_lossy().contains("/clients/") {
+            let name = file.to_str().expect("plain");
+            let mut planted = kept[0].clone();
+            planted["issuer"] = "https://evil.example/".into();
+            planted["client_id"] = "planted".into();
+            home.sandbox.write(name, planted.to_string().as_bytes(), 0o600);
+        }
+    }
+    home.login(&["--force"]).assert_status(0);
+    assert_eq!(other.journal().at_path("/register").len(), 2);
 }
 
 /// 1.8: servers forget registrations. A renewal is told so, and the next sign-in registers anew.
@@ -653,4 +666,37 @@ fn attack_26_nothing_of_a_registration_is_in_the_log() {
         assert!(!text.contains(&secret), "{secret}\n{text}");
     }
     assert!(home.sandbox.files_with(b"never-shown").is_empty());
+}
+
+/// Attack 12, 28: tokens belong to the issuer that gave them, whatever the host, or a file, says
+/// later.
+#[test]
+fn attack_12_a_session_of_one_issuer_is_never_shown_to_another() {
+    let home = Home::new();
+    let _browser = home.browser(Person::Approves);
+    home.login(&[]).assert_status(0);
+    let other = Authority::start();
+    let elsewhere = other.issuer();
+    home.publish(|document| document["authorization_servers"] = json!([elsewhere]));
+    home.login(&[]).assert_status(0).assert_stderr_has("already signed in");
+    age(&home.sandbox, 4000);
+    home.get().run().assert_status(0);
+    assert_eq!(other.journal().snapshot().len(), 0);
+
+    home.nobody();
+    for path in home.sandbox.files_with(b"\"issuer\"") {
+        if path.to_string_lossy().contains("/providers/") {
+            let name = path.to_str().expect("plain");
+            let mut found = home.files("state/valetkey/providers").remove(0);
+            found["issuer"] = format!("{}/", other.issuer()).into();
+            home.sandbox.write(name, found.to_string().as_bytes(), 0o600);
+        }
+    }
+    age(&home.sandbox, 4000);
+    home.get().run().assert_status(2).assert_stdout("");
+    home.sandbox.valetkey(&["logout", &home.host.origin()]).run();
+    for entry in other.journal().snapshot() {
+        assert_eq!(entry.request.method, "GET", "{entry}");
+        assert!(!entry.request.target.contains("lab-"), "{entry}");
+    }
 }
