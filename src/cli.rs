@@ -1,7 +1,7 @@
 //! The command line into a command: what was typed, and by which name, not what it means.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -57,6 +57,8 @@ pub enum Verb {
     Login(Login),
     /// Sign out: revoke and forget
     Logout(Logout),
+    /// Take over what another tool has stored; its file stays as it is
+    Import(Import),
     /// Show every session, or which one answers for a URL and why
     Status {
         /// For example `https://git.example.com/team/project.git`
@@ -178,6 +180,18 @@ pub struct Use {
     /// A field of the profile, such as tenant, from now on; repeatable
     #[arg(long = "set", value_name = "FIELD=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
+}
+
+#[derive(Args, Debug)]
+pub struct Import {
+    /// The tool's credential file, or - for standard input
+    pub file: PathBuf,
+    /// The host whose profile it becomes a session of
+    #[arg(long = "for", value_name = "URL")]
+    pub url: String,
+    /// Keep the session under this name
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -26,6 +26,10 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let hint = format!("chmod 600 {}", path.display());
+            return Err(cannot("read", path).hint(hint).because(error));
+        }
         Err(error) => return Err(cannot("read", path).because(error)),
     };
     let length = ours(&file, path)?.min(LIMIT);

@@ -2,6 +2,7 @@
 //! terminal or standard error.
 
 mod choose;
+mod import;
 mod login;
 mod logout;
 mod setup;
@@ -37,6 +38,7 @@ pub fn perform(
         Verb::Whoami { url, account } => {
             status::whoami(url.as_deref(), account.as_deref(), world, wire)?;
         }
+        Verb::Import(typed) => import::import(typed, world, piped)?,
         Verb::Use(typed) => choose::choose(typed, world)?,
         Verb::List { json } => status::list(*json, world, wire)?,
         Verb::Setup(typed) => setup::setup(typed, world, wire, program)?,

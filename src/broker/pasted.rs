@@ -58,7 +58,7 @@ pub fn keep(
     let mut kept = who.fields;
     kept.extend(fields);
     let entry = Static {
-        chosen: session::chosen(&key, true, world),
+        chosen: session::chosen(&key, &home, true, world),
         key,
         secret: token,
         authtype: None,

@@ -113,7 +113,7 @@ pub fn sign_in(
     };
     fields.extend(options.fields.clone());
     let session = Session {
-        chosen: chosen(&key, chooses, world),
+        chosen: chosen(&key, &home, chooses, world),
         key,
         holder,
         fields,
@@ -131,6 +131,39 @@ pub fn sign_in(
     if setbacks != Setbacks::default() {
         pen.note(Setbacks { refused: 0, ..setbacks });
     }
+    Ok(session)
+}
+
+/// Keeps the tokens of a sign-in that another tool made. `since`: when, in seconds of Unix time.
+///
+/// # Errors
+/// `Refused` as for `sign_in`, `Storage` when they cannot be kept.
+pub fn take_over(
+    profile: &Profile,
+    signed_in: SignedIn,
+    asked: Option<&str>,
+    since: Option<u64>,
+    pen: &Pen<'_>,
+    world: &World<'_>,
+) -> Result<Session> {
+    let now = world.clock.now();
+    let since = since.unwrap_or(now).min(now);
+    let SignedIn { tokens, client_id, account, holder, fields } = signed_in;
+    let of_nobody = Key { client_id, ..profile.key("") };
+    let (key, holder) = identified(of_nobody, account, asked, holder, world)?;
+    let session = Session {
+        chosen: chosen(&key, &profile.home(), true, world),
+        key,
+        holder,
+        fields,
+        authority: profile.authority(),
+        tokens,
+        signed_in: since,
+        renewed: since,
+        exchanged: Vec::new(),
+        former: Vec::new(),
+    };
+    keep(&session, profile, pen)?;
     Ok(session)
 }
 
@@ -168,7 +201,7 @@ pub(super) fn identified(
 
 /// The time at which a new record counts as chosen: after every other one where it is to answer
 /// from now on, never where it is not. The person hears about the others.
-pub(super) fn chosen(key: &Key, chooses: bool, world: &World<'_>) -> u64 {
+pub(super) fn chosen(key: &Key, home: &str, chooses: bool, world: &World<'_>) -> u64 {
     let now = world.clock.now();
     let all = Want { place: key.place.clone(), account: None, path: None };
     // A store that cannot be read now will say so when the record is saved.
@@ -181,14 +214,18 @@ pub(super) fn chosen(key: &Key, chooses: bool, world: &World<'_>) -> u64 {
         account => account.to_owned(),
     };
     let (who, before) = (account(key), account(newest.key()));
+    let command = |name: &str| format!("valetkey use {home} --account {}", ui::shell_word(name));
     if !chooses {
         if own.is_none() {
-            world.ui.say(&format!("{before} still answers where {who} is not named"));
+            let change = command(&who);
+            let text =
+                format!("{before} still answers where {who} is not named; {change} changes that");
+            world.ui.say(&text);
         }
         return own.unwrap_or_default();
     }
     if who != before {
-        let back = format!("valetkey use URL --account {}", ui::shell_word(&before));
+        let back = command(&before);
         world.ui.say(&format!("{who} answers now; {before} stays, and {back} brings it back"));
     }
     now.max(newest.chosen() + 1)

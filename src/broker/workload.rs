@@ -13,7 +13,8 @@ use crate::profile::{Exchange, Persist, Prefix, Profile};
 use crate::vault::Pen;
 
 /// How this profile gets its tokens, if it gets them without a person and keeps none.
-pub(super) fn fleeting<'p>(profile: &'p Profile, world: &World<'_>) -> Option<&'p Workload> {
+#[must_use]
+pub fn fleeting<'p>(profile: &'p Profile, world: &World<'_>) -> Option<&'p Workload> {
     world.profiles.workload_of(profile).filter(|_| profile.persist != Some(Persist::All))
 }
 
@@ -23,7 +24,9 @@ pub(super) fn get(road: &Road<'_>, workload: &Workload) -> Result<Outcome> {
     if request.verb == Verb::Cached {
         return Ok(super::nothing_ready(road));
     }
-    let (session, _) = session(profile, workload, road.want.account, world)?;
+    let (mut session, _) = session(profile, workload, road.want.account, world)?;
+    // Nobody could use it: the next caller makes an exchange of its own.
+    session.tokens.refresh = None;
     let Some(exchange) = &service.prefix.exchange else { return issued(road, &session) };
     let token = session.token(service.prefix.token).cloned();
     let token = token.ok_or_else(|| no_token(profile, service.prefix.token))?;

@@ -1,5 +1,5 @@
 //! Tokens without a person: the platform that a job runs on vouches for it by an identity token,
-//! and whoever issues the profile's tokens takes that in exchange. Rules W1 to W13 of protocol.md.
+//! and whoever issues the profile's tokens takes that in exchange. Rules W1 to W14 of protocol.md.
 
 mod claims;
 mod exchange;

@@ -1,7 +1,6 @@
 //! `valetkey use`: which account answers where none is named, and what is sent beside its token.
 //! The choice is kept with the account itself, so that no request has to look for it.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::service_of;
@@ -33,14 +32,14 @@ pub(super) fn choose(typed: &cli::Use, world: &World<'_>) -> Result<()> {
     }
     let asked = service.and_then(|service| service.asked_account(&resource));
     let want = Want { place: place.clone(), account: account.as_deref().or(asked), path: None };
-    let mut found = world.vault.matching(&want)?;
-    found.sort_by_key(|record| (is_static(record) != *token, Reverse(record.chosen())));
-    if account.is_none() {
-        // What answers now.
-        found.sort_by_key(|record| Reverse(record.chosen()));
-    }
-    let Some(record) = found.into_iter().find(|record| !token || is_static(record)) else {
-        let who = want.account.map_or_else(|| "nobody".to_owned(), str::to_owned);
+    let found = world.vault.matching(&want)?.into_iter();
+    // A session and a token can have the same name; without a name it is whatever answers now.
+    let prefers = |record: &Record| account.is_some() && !is_static(record);
+    let found = found
+        .filter(|record| !token || is_static(record))
+        .max_by_key(|record| (prefers(record), record.chosen()));
+    let Some(record) = found else {
+        let who = want.account.unwrap_or("nobody");
         let what = format!("{who} is not signed in to {resource}");
         let account = want.account.map(|name| format!(" --account {}", ui::shell_word(name)));
         let command = format!("valetkey login {url}{}", account.unwrap_or_default());

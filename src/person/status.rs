@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::{PROFILE_HINT, service_of};
-use crate::broker::{self, World};
+use crate::broker::{self, World, workload};
 use crate::dialect::Wire;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Holder, Place, Record, Resource, Secret, TokenKind};
@@ -34,15 +34,16 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
         Some(service) => service.environment_token(&resource, world.environment),
         None => profile::environment_token(&resource, world.environment),
     };
+    let vouched = profile.is_some_and(|profile| workload::fleeting(profile, world).is_some());
     let asked = service.and_then(|service| service.asked_account(&resource));
     let mut records = match (&variable, service) {
-        (None, Some(service)) => {
+        (None, Some(service)) if !vouched => {
             let want = Want { place: service.profile.place(), account: asked, path: None };
             world.vault.matching(&want)?
         }
         _ => Vec::new(),
     };
-    if records.is_empty() && variable.is_none() {
+    if records.is_empty() && variable.is_none() && !vouched {
         records = world.vault.matching(&Want {
             place: Place::Origin(resource.origin()),
             account: resource.account.as_deref(),
@@ -57,6 +58,7 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
         (None, Some(_)) if named.is_some() => Some("the URL names it"),
         (None, Some(_)) if asked.is_some() => Some("its path belongs to it"),
         (None, Some(_)) if several => Some("it was chosen last"),
+        (None, None) if vouched => Some("workload"),
         _ => None,
     };
     let source = match (&variable, &record) {
@@ -65,6 +67,7 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
             Some(why) => format!("{}, because {why}", described(record, world)),
             None => described(record, world),
         },
+        (None, None) if vouched => "the identity of the job, by an exchange each time".to_owned(),
         (None, None) => "nothing".to_owned(),
     };
     let name = profile.map(|profile| profile.name.as_str());
@@ -83,7 +86,7 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
         let profile = name.map_or("no profile".to_owned(), |name| format!("profile {name}"));
         wire.send(sanitize(&format!("{resource}: {profile}; answered by {source}\n")).as_bytes());
     }
-    if variable.is_some() || record.is_some() {
+    if variable.is_some() || record.is_some() || vouched {
         return Ok(());
     }
     let what = format!("not signed in to {resource}");

@@ -1,5 +1,5 @@
 //! Workload identity: which token a machine without a person has to show, and what it is exchanged
-//! for. Rules W1 to W13 of protocol.md say what each setting means.
+//! for. Rules W1 to W14 of protocol.md say what each setting means.
 
 use std::path::PathBuf;
 

@@ -42,9 +42,9 @@ fn run(scene: &Scene, arguments: &[&str]) -> crate::lab::Finished {
 fn a_second_account_stands_beside_the_first_and_use_chooses() {
     let scene = scene();
     let second = login(&scene, "bob", &["--account", "bob"]);
-    second.assert_status(0).assert_stderr_has(
-        "bob answers now; alice stays, and valetkey use URL --account alice brings it back",
-    );
+    let back = format!("valetkey use {} --account alice", scene.host.origin());
+    let told = format!("bob answers now; alice stays, and {back} brings it back");
+    second.assert_status(0).assert_stderr_has(&told);
     assert_eq!(answers(&scene, "").as_deref(), Some("bob"));
     assert_eq!(answers(&scene, "username=alice\n").as_deref(), Some("alice"));
     run(&scene, &["use", "URL", "--account", "alice"]).assert_status(0).assert_stdout("");

@@ -553,7 +553,7 @@ impl Home {
         for number in numbers {
             let issuer = format!("https://auth-{number}.example/");
             let token = format!("token-of-git-{number}");
-            home.session(&format!("team-{number}"), "bench", &issuer, &token, "", FAR_AWAY);
+            home.session(&format!("team-{number}"), "bench", &issuer, &token, "refresh", FAR_AWAY);
         }
         home
     }

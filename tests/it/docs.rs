@@ -15,11 +15,13 @@
 //!
 //! In that home `valetkey` is on PATH, a person sits before the browser and approves, the store is
 //! files, and `https://git.example.com` is a git host with the repository `team/project.git`, whose
-//! tokens an authorization server issues to `alice`. A profile called `example` binds the two.
+//! tokens an authorization server issues to `alice`. A profile called `example` binds the two, and
+//! a platform vouches for a job of that repository by the variable `EXAMPLE_ID_TOKEN`.
 //! `cargo` does nothing there: what it would install is installed already.
 
 use std::sync::Arc;
 
+use crate::lab::job::jwt;
 use crate::lab::{Authority, Browser, CLIENT_ID, GitHost, Person, Sandbox, Scheme};
 use crate::scene::program;
 use crate::vectors::root;
@@ -75,10 +77,12 @@ impl Home {
         sandbox.config(&format!(
             "[profile.example]\norigins = [\"https://git.example.com\", \"{origin}\"]\n\
              issuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
-             account = {{ url = \"{}\", id = \"/login\" }}\n",
+             account = {{ url = \"{}\", id = \"/login\" }}\n\
+             [profile.example.workload]\ntoken_env = \"EXAMPLE_ID_TOKEN\"\n",
             authority.issuer(),
             authority.url("/me"),
         ));
+        sandbox.env("EXAMPLE_ID_TOKEN", jwt(&authority.issuer(), 1));
         let browser = Browser::start(&sandbox, Person::Approves);
         Self { sandbox, authority, _host: host, _browser: browser }
     }

@@ -26,6 +26,7 @@ fn ours(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// S11, S12: 0700 and 0600, whatever the umask says.
 #[test]
 fn a_careless_umask_opens_nothing() {
     let scene = Scene::new();
@@ -70,6 +71,7 @@ fn refused_soon(scene: &Scene, path: &Path) -> Finished {
     finished
 }
 
+/// S92: a file with the wrong mode is refused with the command that mends it.
 #[test]
 fn what_is_not_a_private_file_of_ours_is_no_record() {
     let scene = Scene::new();
@@ -110,6 +112,7 @@ fn what_is_not_a_private_file_of_ours_is_no_record() {
     assert_eq!(browser.opened().len(), 0, "none of this is a miss");
 }
 
+/// S89: a file that is not JSON is named, and signing out and in mends it.
 #[test]
 fn a_giant_or_broken_record_is_named_and_removed_with_everything() {
     let scene = Scene::new();
@@ -267,6 +270,8 @@ fn a_session_that_could_not_be_kept_is_said() {
     assert!(scene.authority.token_is_live(&value(&get, "password").expect("a token")));
 }
 
+/// S23: what keeps tokens from being kept is said by itself: no home, a directory of somebody
+/// else's, a full disk.
 #[test]
 fn without_a_home_directory_it_is_said_at_once() {
     let scene = Scene::new();

@@ -57,6 +57,8 @@ fn password(finished: &Finished) -> Option<String> {
     value(finished, "password")
 }
 
+/// S8, S43, S84: the keychain first and no file beside it; its own tools show the item by what it is
+/// for.
 #[test]
 fn a_session_lives_in_the_keychain_and_nowhere_else() {
     let scene = Scene::new();
@@ -221,6 +223,7 @@ fn what_cannot_be_read_is_named_and_removed_with_everything() {
     login(&scene).assert_status(0);
 }
 
+/// S127: one line, the way out, and nobody is sent to sign in again.
 #[test]
 fn a_locked_keychain_is_no_miss() {
     let scene = Scene::new();
@@ -353,6 +356,7 @@ fn a_keychain_that_hangs_beside_a_screen_costs_no_more() {
     within_the_limit(|| get.run()).assert_stderr_has("the keychain did not answer");
 }
 
+/// S10, S44, S128: files stand in by themselves, with a warning.
 #[test]
 fn without_a_keychain_files_stand_in_and_that_is_said_once() {
     let scene = Scene::new();

@@ -48,6 +48,7 @@ mod refresh;
 mod revocation;
 mod road;
 mod scene;
+mod seeds;
 mod setup_clouds;
 mod setup_docker;
 mod setup_tools;

@@ -412,6 +412,7 @@ fn only_the_rejected_token_is_erased() {
     };
     let before = stage.records();
     tell("store", Some(&token));
+    assert_eq!(stage.records(), before, "no news");
     tell("erase", Some("another"));
     tell("erase", None);
     assert_eq!(stage.records(), before);

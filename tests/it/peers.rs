@@ -12,6 +12,7 @@ mod chains;
 mod chromium;
 mod django;
 mod docker;
+mod exchange;
 mod git_lfs;
 mod git_suite;
 mod go;

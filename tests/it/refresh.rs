@@ -225,3 +225,64 @@ fn a_good_token_costs_no_request() {
     assert!(value(&scene.get().run(), "password").is_some());
     assert_eq!(scene.authority.journal().snapshot().len(), before);
 }
+
+/// S116, S117: with `refresh = "always"` each call renews, after a short pause that is not always
+/// the same.
+#[test]
+fn s117_renewals_at_each_call_are_spread() {
+    let scene = Scene::new();
+    scene.sign_in();
+    scene.profile("refresh = \"always\"");
+    let mut pauses = Vec::new();
+    for round in 1..=8 {
+        let clock = crate::standing_clock::StandingClock::new();
+        assert!(crate::inside::get(&scene, &clock).is_none());
+        assert_eq!(scene.authority.asked_for("refresh_token"), round);
+        let pause = clock.waited().as_millis();
+        assert!((1..=256).contains(&pause), "{pause}");
+        pauses.push(pause);
+    }
+    pauses.dedup();
+    assert!(pauses.len() > 1, "they would all come at once: {pauses:?}");
+}
+
+/// S117, promise 2: whoever comes while one renews takes what that one gets.
+#[test]
+fn twenty_calls_that_always_renew_make_one_request() {
+    let scene = Scene::new();
+    scene.sign_in();
+    scene.profile("refresh = \"always\"");
+    let gate = crate::lab::Gate::new();
+    scene.authority.next("/token", vec![Step::Hold(gate.clone())]);
+    let all: Vec<_> = (0..20).map(|_| scene.get().env("VALETKEY_LOG", "debug").start()).collect();
+    gate.reached();
+    for started in &all {
+        started.expect_stderr("lab renews at each call");
+    }
+    gate.open();
+    let all: Vec<_> = all.into_iter().map(crate::lab::Started::wait).collect();
+    let first = value(&all[0], "password").expect("a token");
+    for finished in &all {
+        assert_eq!(value(finished, "password").as_ref(), Some(&first), "{finished}");
+    }
+    assert!(scene.authority.token_is_live(&first));
+    assert_eq!(scene.authority.asked_for("refresh_token"), 1);
+    assert_eq!(scene.authority.live_grants(), 1);
+}
+
+/// Promise 2: processes that share no token renew one after the other, and none loses the grant.
+#[test]
+fn ten_calls_that_keep_no_token_renew_one_after_the_other() {
+    let scene = Scene::new();
+    scene.sign_in();
+    scene.profile("refresh = \"always\"\npersist = \"refresh-token\"");
+    let all: Vec<_> = (0..10).map(|_| scene.get().start()).collect();
+    for started in all {
+        let finished = started.wait();
+        let token = value(&finished, "password").expect("a token");
+        assert!(scene.authority.token_is_live(&token));
+        assert_eq!(scene.sandbox.files_with(token.as_bytes()).len(), 0);
+    }
+    assert_eq!(scene.authority.asked_for("refresh_token"), 10);
+    assert_eq!(scene.authority.live_grants(), 1);
+}

@@ -2,7 +2,9 @@
 //! by a person, by a tool, by a script, and by what their documents say can go wrong.
 
 mod autocom;
+mod guide;
 mod myclaude;
+mod skillmeat;
 mod tinykit;
 
 use crate::lab::Sandbox;

@@ -764,6 +764,9 @@ fn login_says_who_vouches_for_the_job() {
              kept\n"
         )
     );
+    let status = job.sandbox.valetkey(&["status", "https://git.example"]).run();
+    let answers = "answered by the identity of the job, by an exchange each time";
+    status.assert(0, &format!("https://git.example: profile ci; {answers}\n"), "");
     job.profile("persist = \"all\"", "");
     let kept = login();
     assert!(seen(&kept).starts_with("source: github-actions; signed in to "), "{kept}");

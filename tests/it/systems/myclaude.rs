@@ -167,7 +167,7 @@ fn a_rejected_id_token_that_was_not_kept_is_still_known() {
     panic!("a host that rejects everything is served for ever");
 }
 
-/// S112, S114, S115: the refresh token is kept until `logout`, in one record that names its owner.
+/// S112, S114: the refresh token is kept until `logout`, in one record that names its owner.
 #[test]
 fn s112_the_refresh_token_is_kept_until_logout() {
     let scene = Scene::new();
@@ -188,6 +188,23 @@ fn s112_the_refresh_token_is_kept_until_logout() {
     }
     scene.valetkey("logout", &[]).run().assert_status(0);
     assert_eq!(scene.sandbox.files_with(refresh.as_bytes()).len(), 0);
+}
+
+/// S112: the refresh token that the tool kept, in its file or in the keychain, is taken over.
+#[test]
+fn the_refresh_token_of_the_tool_is_taken_over() {
+    for dress in ["{token}\n", "{\"refresh_token\": \"{token}\"}"] {
+        let scene = Scene::new();
+        let token = scene.site.refresh_token_of("alice");
+        let text = dress.replace("{token}", &token);
+        let file = scene.sandbox.write("home/.myclaude/credentials", text.as_bytes(), 0o600);
+        let file = file.to_str().expect("a plain path");
+        let import = ["import", file, "--for", &scene.site.origin(), "--account", "alice"];
+        scene.sandbox.valetkey(&import).run().assert_status(0).assert_stderr_has("as alice from");
+        assert_eq!(scene.refreshes(), 0);
+        scene.clone("one").assert_success();
+        scene.assert_no_identity_on_disk();
+    }
 }
 
 /// S122, S121, S129: `logout` tells nobody and says so, `whoami || login` works, and another
@@ -232,7 +249,7 @@ fn s118_only_the_server_ends_a_session() {
     assert_eq!(browser.opened().len(), 1);
 }
 
-/// S119, S130: the variable alone is used, no store is opened, nothing is renewed; without it a
+/// S119, S120, S125, S130: the variable alone is used, no store is opened, nothing is renewed; without it a
 /// machine where nobody is says what is missing.
 #[test]
 fn s119_a_variable_skips_everything_else() {

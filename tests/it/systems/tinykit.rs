@@ -127,7 +127,7 @@ fn s1_login_hands_the_token_over() {
     }
 }
 
-/// S2, promise 1: a command that needs a token begins the sign-in, and one sign-in serves every
+/// S2, S27, promise 1: a command that needs a token begins the sign-in, and one sign-in serves every
 /// host of the profile and every tool.
 #[test]
 fn s2_a_command_that_needs_a_token_begins_the_sign_in() {
@@ -136,7 +136,7 @@ fn s2_a_command_that_needs_a_token_begins_the_sign_in() {
     scene.clone("one").assert_status(0);
     assert_eq!(browser.opened().len(), 1);
     scene.clone("two").assert_success();
-    // S27: for a CI that has no browser.
+    // For a CI that has no browser.
     let token = scene.valetkey("token", &[]).run().assert_success();
     assert_eq!(scene.site.owner_of(token.trim()).as_deref(), Some("alice@example.com"));
     assert_eq!(browser.opened().len(), 1);
@@ -247,6 +247,30 @@ fn s26_a_variable_carries_the_token_in_ci() {
     scene.valetkey("token", &[]).run().assert(0, &format!("{token}\n"), "");
     scene.sandbox.remove_env("TINYKIT_TOKEN");
     scene.valetkey("token", &[]).run().assert_status(2);
+}
+
+/// S13: the tool's own file is taken over, checked and named, and stays as it is.
+#[test]
+fn s13_the_file_of_the_tool_is_taken_over() {
+    let scene = Scene::new();
+    let token = scene.site.token_of("alice@example.com", "Alice Liddell");
+    let text = format!("{{\"token\": \"{token}\", \"storedAt\": 1706054400000}}");
+    let file = scene.sandbox.write("home/.tinykit/credentials.json", text.as_bytes(), 0o600);
+    let file = file.to_str().expect("a plain path").to_owned();
+    let import = || scene.sandbox.valetkey(&["import", &file, "--for", &scene.site.origin()]).run();
+    let finished = import();
+    finished.assert_status(0).assert_stderr_has("took over the sign-in to");
+    finished.assert_stderr_has("as alice@example.com from");
+    assert!(!finished.to_string().contains(&token));
+    assert_eq!(std::fs::read_to_string(&file).expect("it stays"), text);
+    assert_eq!(scene.whoami(), "alice@example.com (Alice Liddell)\n");
+    scene.clone("one").assert_success();
+    import().assert_status(0).assert_stderr_has("nothing is taken over");
+    // One that the site does not take any more is not kept.
+    scene.valetkey("logout", &[]).run().assert_status(0);
+    scene.site.deactivate("alice@example.com");
+    import().assert_status(4).assert_stderr_has("does not take the token of");
+    scene.valetkey("whoami", &[]).run().assert_status(2);
 }
 
 /// Attack 6.1-1, 3.4: any page can send a token here. One that the site does not know changes

@@ -23,6 +23,7 @@ const SETUP: &[&str] = &[
     "environment",
     "file",
     "keychain",
+    "page",
     "person",
     "profile",
     "program",

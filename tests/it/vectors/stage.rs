@@ -10,7 +10,7 @@ use valetkey::model::{Key, Place};
 use super::format::{Field, Vector, bytes, matches};
 use super::root;
 use crate::lab::systems::{myclaude::Myclaude, tinykit::Tinykit};
-use crate::lab::{Authority, Browser, CLIENT_ID, Finished, Person, Run, Sandbox, Step};
+use crate::lab::{Answer, Authority, Browser, CLIENT_ID, Finished, Person, Run, Sandbox, Step};
 use crate::scene::program;
 
 /// A site with a way of its own.
@@ -95,6 +95,14 @@ impl Stage {
             "keychain" => {
                 self.sandbox.env("VALETKEY_STORE", "keychain");
                 self.keychain = Some(value);
+            }
+            "page" => {
+                let mut words = value.split(' ');
+                let mut word = || words.next().expect("PATH STATUS TYPE");
+                let (path, status, kind) = (word(), word(), word());
+                let text = self.filled(&String::from_utf8(bytes(block)).expect("UTF-8"));
+                let status = status.parse().expect("a status");
+                self.authority.always(path, Step::Answer(Answer::typed(status, kind, &text)));
             }
             "person" => {
                 let person = match value.as_str() {

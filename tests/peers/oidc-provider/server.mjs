@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import http from 'node:http';
 import { parseArgs } from 'node:util';
 import { load } from '../peers.mjs';
+import * as exchange from './exchange.mjs';
 
 const { values: opt } = parseArgs({
   options: {
@@ -74,7 +75,7 @@ class Memory {
 // ---- journal: secrets appear as the hex SHA-256 of their value --------------
 let journal = [];
 const sha = (value) => createHash('sha256').update(String(value)).digest('hex');
-const secret = /^(code|code_verifier|access_token|refresh_token|token|device_code|id_token|client_secret|client_assertion)$/;
+const secret = /^(subject_token|code|code_verifier|access_token|refresh_token|token|device_code|id_token|client_secret|client_assertion)$/;
 const hushed = (form) =>
   Object.fromEntries(Object.entries(form ?? {}).map(([k, v]) => [k, secret.test(k) ? sha(v) : v]));
 
@@ -117,6 +118,8 @@ async function lab(req, res, provider) {
   switch (`${req.method} ${url.pathname}`) {
     case 'GET /lab/journal':
       return answer(200, journal);
+    case 'GET /lab/identity': // as the runner of GitHub Actions answers
+      return answer(200, { value: exchange.vouch(url.searchParams.get('audience'), url.searchParams.get('sub')) });
     case 'POST /lab/reset': // the journal; with ?all also every session, grant and token
       journal = [];
       if (url.searchParams.has('all')) store.clear();
@@ -154,7 +157,7 @@ const provider = new Provider(issuer, {
       client_name: 'valetkey under test',
       application_type: 'native',
       token_endpoint_auth_method: 'none',
-      grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
+      grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code', exchange.grant],
       response_types: ['code'],
       redirect_uris: redirects,
     },
@@ -217,6 +220,7 @@ const provider = new Provider(issuer, {
   },
 });
 provider.use(record);
+exchange.register(provider);
 const oauth = provider.callback();
 handler = (req, res) => (req.url.startsWith('/lab/') ? lab(req, res, provider) : oauth(req, res));
 

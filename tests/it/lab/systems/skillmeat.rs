@@ -171,7 +171,7 @@ fn issue(state: &mut State, audience: Option<String>) -> Value {
     let lifetime = state.knobs.lifetime;
     let claims = json!({ "sub": "alice", "aud": audience, "exp": now() + lifetime });
     let (access, refresh) = (jwt(&claims), mint("refresh_"));
-    state.access.insert(access.clone(), audience.clone());
+    state.access.insert(access.clone(), Some(audience.clone().unwrap_or_default()));
     state.refresh.insert(refresh.clone(), audience);
     json!({
         "access_token": access, "token_type": "Bearer", "refresh_token": refresh,

@@ -1,0 +1,229 @@
+//! `valetkey import`: takes over what another tool has stored (rules F16 to F18 of protocol.md).
+//! The tool's file stays as it is, and nothing that is here already is replaced.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::service_of;
+use crate::broker::{World, session};
+use crate::cli;
+use crate::disk;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Fields, Record, Secret, TokenSet};
+use crate::oauth::{self, Failure, Introduction, SignedIn};
+use crate::profile::Site;
+use crate::vault::Want;
+
+/// What TinyKit writes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Handed {
+    token: Zeroizing<String>,
+    /// Unix time in milliseconds.
+    #[serde(rename = "storedAt")]
+    stored_at: u64,
+}
+
+/// What SkillMeat writes, and the answer of a token endpoint as others keep it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Issued {
+    access_token: Option<Zeroizing<String>>,
+    token_type: Option<String>,
+    refresh_token: Option<Zeroizing<String>>,
+    /// Not taken over: a host that wants one gets a new one.
+    #[serde(rename = "id_token")]
+    _id_token: Option<Zeroizing<String>>,
+    /// Unix time in seconds, with a fraction.
+    expires_at: Option<f64>,
+    stored_at: Option<f64>,
+    /// Seconds from a moment that the file does not name.
+    expires_in: Option<f64>,
+    scope: Option<String>,
+}
+
+/// What a file holds, and when it was stored, in seconds of Unix time.
+struct Found {
+    tokens: TokenSet,
+    since: Option<u64>,
+}
+
+pub(super) fn import(
+    typed: &cli::Import,
+    world: &World<'_>,
+    piped: Option<&mut dyn Read>,
+) -> Result<()> {
+    let cli::Import { file, url, account } = typed;
+    let (resource, service) = service_of(url, world)?;
+    let profile = service.profile;
+    let place = if file == Path::new("-") {
+        "standard input".to_owned()
+    } else {
+        file.display().to_string()
+    };
+    let content = content(file, &place, piped)?;
+    let relay = matches!(profile.site, Some(Site::Relay(_)));
+    let Found { tokens, since } = read(&content, relay, world.clock.now()).map_err(|what| {
+        let hint = format!("sign in anew: valetkey login {}", profile.home());
+        Error::new(Kind::Failed, format!("{place} {what}")).hint(hint)
+    })?;
+    let asked = account.as_deref().or_else(|| service.asked_account(&resource));
+    let want = Want { place: profile.place(), account: asked, path: None };
+    let (held, pen) = world.vault.enter(&want, oauth::TIMEOUT, &|| ())?;
+    if let Some(held) = held.as_ref().filter(|held| matches!(held, Record::Session(_))) {
+        let who = match held.key().account.as_str() {
+            "" => String::new(),
+            account => format!(" as {account}"),
+        };
+        world
+            .ui
+            .say(&format!("already signed in to {}{who}: nothing is taken over", profile.home()));
+        return Ok(());
+    }
+    // Nothing is shown to the provider that it would not take anyway.
+    let fresh = tokens.expires.is_none_or(|expires| expires > world.clock.now());
+    let shown = tokens.access.as_ref().filter(|_| fresh);
+    let who = shown.map(|token| world.oauth.introduce(profile, token, &Fields::new()));
+    let Introduction { account, holder, fields } = match who.transpose() {
+        Ok(who) => who.unwrap_or_default(),
+        // The refresh token may be good for another one.
+        Err(Failure::Denied) if tokens.refresh.is_some() => Introduction::default(),
+        Err(Failure::Transient(error)) => {
+            world.ui.warn(&format!("whose it is cannot be learned now: {}", error.what));
+            Introduction::default()
+        }
+        Err(Failure::Other(error)) => return Err(error),
+        Err(Failure::Denied | Failure::Expired | Failure::GrantDead) => {
+            let what = format!("{} does not take the token of {place}", profile.home());
+            let hint = format!("valetkey login {}", profile.home());
+            return Err(Error::new(Kind::Rejected, what).hint(hint));
+        }
+    };
+    let client_id = profile.client_id.clone();
+    let taken = SignedIn { tokens, client_id, account, holder, fields };
+    let session = session::take_over(profile, taken, asked, since, &pen, world)?;
+    let who = match session.key.account.as_str() {
+        "" => String::new(),
+        account => format!(" as {account}"),
+    };
+    let store = world.vault.kept_in(&session.key)?;
+    world.ui.say(&format!(
+        "took over the sign-in to {}{who} from {place}, which is left as it is; kept in {store}",
+        profile.home()
+    ));
+    Ok(())
+}
+
+fn content(file: &Path, place: &str, piped: Option<&mut dyn Read>) -> Result<Zeroizing<Vec<u8>>> {
+    if place != "standard input" {
+        let content = disk::read(file)?;
+        let nothing = || Error::new(Kind::Failed, format!("there is no file {place}"));
+        return content.map(Zeroizing::new).ok_or_else(nothing);
+    }
+    let Some(input) = piped else {
+        let what = "standard input is a terminal, which would show the tokens";
+        return Err(Error::new(Kind::Usage, what).hint("name a file, or pipe it"));
+    };
+    let mut content = Zeroizing::new(Vec::new());
+    let cannot = |error| Error::new(Kind::Failed, "standard input cannot be read").because(error);
+    input.take(1 << 20).read_to_end(&mut content).map_err(cannot)?;
+    Ok(content)
+}
+
+/// The tokens of a file of one of the known kinds; the error is the end of a sentence.
+fn read(content: &[u8], relay: bool, now: u64) -> std::result::Result<Found, &'static str> {
+    let text = std::str::from_utf8(content).map_err(|_| "is no text")?.trim();
+    let is_word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if relay && is_word(text) && !text.starts_with('{') {
+        return Ok(Found { tokens: tokens(None, Some(text)), since: None });
+    }
+    // serde_json's own message could quote the content.
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return Err("is not valid JSON");
+    }
+    let found = if let Ok(Handed { token, stored_at }) = serde_json::from_str(text) {
+        Found { tokens: tokens(Some(token.as_str()), None), since: Some(stored_at / 1_000) }
+    } else if let Ok(issued) = serde_json::from_str::<Issued>(text) {
+        if issued.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+            return Err("holds a token of a type that is not Bearer");
+        }
+        let seconds = |time: f64| if time.is_finite() { time.max(0.0) as u64 } else { 0 };
+        let word = |token: &'_ Option<Zeroizing<String>>| {
+            token.as_ref().map(|token| token.to_string()).filter(|token| !token.is_empty())
+        };
+        let (access, refresh) = (word(&issued.access_token), word(&issued.refresh_token));
+        // When it began is not said, so it may be over.
+        let unknown = issued.expires_in.map(|_| now);
+        let tokens = TokenSet {
+            expires: issued.expires_at.map(seconds).or(unknown),
+            scope: issued.scope,
+            ..tokens(access.as_deref(), refresh.as_deref())
+        };
+        Found { tokens, since: issued.stored_at.map(seconds) }
+    } else {
+        return Err("holds no credentials of a kind that is known");
+    };
+    let TokenSet { access, refresh, .. } = &found.tokens;
+    if access.is_none() && refresh.is_none() {
+        return Err("holds no token");
+    }
+    if ![access, refresh].into_iter().flatten().all(Secret::is_word) {
+        return Err("holds a token with characters that no token may have");
+    }
+    Ok(found)
+}
+
+fn tokens(access: Option<&str>, refresh: Option<&str>) -> TokenSet {
+    TokenSet {
+        identity: None,
+        access: access.map(Secret::new),
+        refresh: refresh.map(Secret::new),
+        expires: None,
+        scope: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_other_tools_are_read_strictly() {
+        let read = |text: &str| read(text.as_bytes(), false, 1_000);
+        let found = read(r#"{"token":"eyJ","storedAt":1706054400000}"#).ok().unwrap();
+        assert_eq!((found.since, found.tokens.expires), (Some(1_706_054_400), None));
+        let text = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r",
+            "expires_at":1741276800.5,"stored_at":1741190400.0,"id_token":"i"}"#;
+        let found = read(text).ok().unwrap();
+        assert_eq!((found.since, found.tokens.expires), (Some(1_741_190_400), Some(1_741_276_800)));
+        assert!(found.tokens.identity.is_none() && found.tokens.refresh == Some(Secret::new("r")));
+        let found = read(r#"{"access_token":"a","refresh_token":"r","expires_in":3600}"#).ok();
+        assert_eq!(found.unwrap().tokens.expires, Some(1_000));
+        for (text, what) in [
+            ("", "is not valid JSON"),
+            ("{", "is not valid JSON"),
+            ("rt-word", "is not valid JSON"),
+            ("[]", "holds no credentials of a kind that is known"),
+            (r#"{"token":"a"}"#, "holds no credentials of a kind that is known"),
+            (r#"{"token":"a","storedAt":1,"x":2}"#, "holds no credentials of a kind that is known"),
+            (r#"{"access_token":"a","evil":1}"#, "holds no credentials of a kind that is known"),
+            (r#"{"access_token":["a"]}"#, "holds no credentials of a kind that is known"),
+            (r#"{"access_token":"","refresh_token":null}"#, "holds no token"),
+            (
+                r#"{"access_token":"a","token_type":"mac"}"#,
+                "holds a token of a type that is not Bearer",
+            ),
+            (
+                "{\"access_token\":\"a\\nhost=evil\"}",
+                "holds a token with characters that no token may have",
+            ),
+        ] {
+            assert_eq!(read(text).err(), Some(what), "{text}");
+        }
+        assert!(super::read(b"rt-word\n", true, 0).is_ok());
+        assert!(super::read(b"two words", true, 0).is_err());
+    }
+}
