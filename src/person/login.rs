@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::service_of;
+use super::{PROFILE_HINT, service_of};
 use crate::broker::pasted::{self, Given};
 use crate::broker::{World, session, workload};
 use crate::cli;
@@ -218,6 +218,10 @@ fn vouched(
 
 /// A host that nobody configured may say itself who issues its tokens.
 fn discovered(resource: &Resource, nobody: Error, world: &World<'_>) -> Result<Profile> {
+    let nobody = nobody.hint(format!(
+        "{PROFILE_HINT}; or make a token there, then valetkey login --token-stdin {}",
+        resource.web_origin()
+    ));
     match world.oauth.discover(resource) {
         Ok(Some(profile)) => Ok(profile),
         Ok(None) => Err(nobody),
