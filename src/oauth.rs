@@ -472,7 +472,14 @@ pub mod fuzzing {
         for kind in ["application/json", "application/x-www-form-urlencoded"] {
             for status in [200, 400, 503] {
                 let (kind, host) = (kind.to_owned(), "auth.example".to_owned());
-                let answer = Answer { status, kind, body: body.to_vec(), host, sent: Vec::new() };
+                let answer = Answer {
+                    status,
+                    kind,
+                    body: body.to_vec(),
+                    host,
+                    sent: Vec::new(),
+                    wait: None,
+                };
                 match read_token(&answer, None, now) {
                     Ok(tokens) => {
                         assert_eq!(status, 200);

@@ -521,9 +521,21 @@ impl Profile {
         let what = format!("{issuer} knows no client of the name valetkey");
         Error::new(Kind::Configuration, what).hint(format!(
             "register a public client with the redirect URI http://127.0.0.1/callback there, then \
-             valetkey login --client-id ID {home}; or make a token there, then valetkey login \
-             --token-stdin {home}"
+             {}; or make a token there, then valetkey login --token-stdin {home}",
+            self.with_client_id()
         ))
+    }
+
+    /// What makes a client id known here.
+    fn with_client_id(&self) -> String {
+        match self.source {
+            Source::Configured => {
+                format!("set client_id in [profile.{}] of config.toml", self.name)
+            }
+            Source::Remembered | Source::Offered => {
+                format!("valetkey login --client-id ID {}", self.home())
+            }
+        }
     }
 }
 

@@ -165,7 +165,7 @@ mod tests {
 
     fn answer(status: u16, kind: &str, body: &str) -> Answer {
         let (kind, body, host) = (kind.into(), body.into(), "auth.example".into());
-        Answer { status, kind, body, host, sent: Vec::new() }
+        Answer { status, kind, body, host, sent: Vec::new(), wait: None }
     }
 
     fn read(status: u16, body: &str) -> Result<TokenSet, Failure> {

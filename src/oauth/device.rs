@@ -180,9 +180,12 @@ impl Pace {
         }
     }
 
-    /// Section 3.5: after a connection that failed, poll more rarely.
-    fn back_off(&mut self) {
-        self.interval = (self.interval * 2).min(Duration::from_secs(60)).max(self.interval);
+    /// Section 3.5: after a connection that failed, poll more rarely, and not before the server
+    /// wants to be asked.
+    fn back_off(&mut self, wait: Option<u64>) {
+        let longest = Duration::from_secs(60);
+        let wait = wait.map_or(Duration::ZERO, Duration::from_secs);
+        self.interval = (self.interval * 2).max(wait).min(longest).max(self.interval);
     }
 }
 
@@ -208,7 +211,7 @@ pub(super) fn poll(
             Ok(answer) => answer,
             Err(Failure::Transient(error)) => {
                 attempt.oauth.ui.log(|| format!("poll: {}", error.what));
-                pace.back_off();
+                pace.back_off(None);
                 trouble = Some(error);
                 continue;
             }
@@ -230,7 +233,7 @@ pub(super) fn poll(
             (Step::Again, _) => {}
             // A server that fails has not decided.
             (Step::Over, Err(Failure::Transient(error))) => {
-                pace.back_off();
+                pace.back_off(answer.wait);
                 trouble = Some(error);
             }
             // RFC 8628 has no other word for a code that ran out at some servers.
@@ -273,11 +276,11 @@ mod tests {
         assert_eq!(pace.interval.as_secs(), 30);
         pace.judge(Some("slow_down"), Some(1));
         assert_eq!(pace.interval.as_secs(), 35);
-        pace.back_off();
+        pace.back_off(None);
         assert_eq!(pace.interval.as_secs(), 60);
         for _ in 0..20 {
             pace.judge(Some("slow_down"), None);
-            pace.back_off();
+            pace.back_off(None);
         }
         assert!(pace.interval.as_secs() > 60, "a back-off must not shorten the wait");
         assert_eq!(pace.judge(Some("access_denied"), None), Step::Over);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use reqwest::Certificate;
 pub(super) use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::Value;
 use url::Url;
 
@@ -48,6 +48,8 @@ pub(super) struct Answer {
     pub(super) host: String,
     /// What was sent and nobody may see: some servers quote it back.
     pub(super) sent: Vec<Secret>,
+    /// Seconds for which the server wants to be left alone (RFC 9110 section 10.2.3).
+    pub(super) wait: Option<u64>,
 }
 
 /// A request that is neither a form nor a plain question.
@@ -97,7 +99,13 @@ impl Answer {
     /// The server could not say yes or no.
     pub(super) fn transient(&self) -> Failure {
         let what = format!("{} answered {}", self.host, self.status);
-        Failure::Transient(Error::new(Kind::Temporary, what).hint("try again in a moment"))
+        let hint = match self.wait {
+            Some(seconds) if (2..=86_400).contains(&seconds) => {
+                format!("try again in {seconds} seconds")
+            }
+            _ => "try again in a moment".to_owned(),
+        };
+        Failure::Transient(Error::new(Kind::Temporary, what).hint(hint))
     }
 }
 
@@ -305,12 +313,14 @@ fn send(url: &Url, request: RequestBuilder) -> Result<Answer, Failure> {
     let status = response.status().as_u16();
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    let wait =
+        response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
     let mut body = Vec::new();
     response.take(LIMIT + 1).read_to_end(&mut body).map_err(|error| lost(url, error.into()))?;
     if body.len() as u64 > LIMIT {
         return Err(lost(url, "its answer is longer than 1 MiB".into()));
     }
-    Ok(Answer { status, kind, body, host: host(url), sent: Vec::new() })
+    Ok(Answer { status, kind, body, host: host(url), sent: Vec::new(), wait })
 }
 
 #[cfg(test)]

@@ -206,7 +206,14 @@ fn read(answer: &Answer) -> Result<(String, Option<u64>), Failure> {
 pub fn fuzz(body: &[u8]) {
     for status in [201, 400] {
         let (kind, host) = ("application/json".to_owned(), "auth.example".to_owned());
-        match read(&Answer { status, kind, body: body.to_vec(), host, sent: Vec::new() }) {
+        match read(&Answer {
+            status,
+            kind,
+            body: body.to_vec(),
+            host,
+            sent: Vec::new(),
+            wait: None,
+        }) {
             Ok((client_id, _)) => assert!(client_id.bytes().all(|byte| byte.is_ascii_graphic())),
             Err(Failure::Transient(error) | Failure::Other(error)) => {
                 assert!(!error.what.chars().any(char::is_control));

@@ -92,6 +92,7 @@ pub fn fuzz(body: &[u8]) {
             body: body.to_vec(),
             host: "relay.example".to_owned(),
             sent: Vec::new(),
+            wait: None,
         };
         let names = RelayNames::default();
         let Some(said) = parse_answer::<Map<String, Value>>(&answer) else { continue };
@@ -114,6 +115,7 @@ mod tests {
             body: said.to_string().into_bytes(),
             host: String::new(),
             sent: Vec::new(),
+            wait: None,
         };
         serde_json::from_slice(&in_our_words(answer, names).body).unwrap()
     }

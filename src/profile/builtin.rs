@@ -374,7 +374,7 @@ impl Provider {
                  config.toml",
                 self.name
             ),
-            _ => format!("then valetkey login --client-id ID {home}"),
+            _ => format!("then {}", profile.with_client_id()),
         };
         format!(
             "register {} with the redirect URI http://{host}{port}{path} at {}, {then}; or make a \

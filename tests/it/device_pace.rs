@@ -154,6 +154,27 @@ fn d6_d9_slow_down_is_for_good_and_a_lost_connection_only_slows_down() {
     assert_eq!(device.requests(), 1);
 }
 
+/// RFC 9110 section 10.2.3: a server that is busy says for how long, within bounds; what is no count
+/// of seconds says nothing.
+#[test]
+fn a_busy_server_is_asked_when_it_wants_to_be() {
+    for (wait, least, most) in [
+        ("30", 30.0, 40.0),
+        ("999999999", 60.0, 80.0),
+        ("99999999999999999999999", 2.0, 20.0),
+        ("-1", 2.0, 20.0),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 2.0, 20.0),
+    ] {
+        for status in [429, 503] {
+            let busy = Answer::text(status, "later").with_header("Retry-After", wait);
+            let device = Device::new(json!({ "interval": 1 }), vec![busy.into(), token()]);
+            assert_eq!(device.login(&[]), 0);
+            let gap = device.gaps()[1];
+            assert!((least..most).contains(&gap), "{status} {wait} {gap}");
+        }
+    }
+}
+
 /// D6: GitHub says the new interval; the larger of the two counts.
 #[test]
 fn d6_an_interval_in_slow_down_counts_if_it_is_larger() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::lab::tls::{CertificateAuthority, ConnectProxy, TlsFront};
 use crate::lab::{
     Answer, Authority, Browser, CLIENT_ID, Finished, GitHost, Options, Person, Run, Sandbox,
     Scheme, Server, Step,
@@ -180,6 +181,19 @@ fn attack_29_a_registration_is_kept_for_its_issuer_alone() {
     // And each has its own place to come home to (RFC 8252 section 8.10).
     let uris = |registration: &Value| registration["redirect_uris"].clone();
     assert_ne!(uris(&kept[0]), uris(&kept[1]));
+
+    // A file that has come to the place of another issuer's is no registration.
+    for file in home.sandbox.files_with(b"lab-registered") {
+        if file.to_string_lossy().contains("/clients/") {
+            let name = file.to_str().expect("plain");
+            let mut planted = kept[0].clone();
+            planted["issuer"] = "https://evil.example/".into();
+            planted["client_id"] = "planted".into();
+            home.sandbox.write(name, planted.to_string().as_bytes(), 0o600);
+        }
+    }
+    home.login(&["--force"]).assert_status(0);
+    assert_eq!(other.journal().at_path("/register").len(), 2);
 }
 
 /// 1.8: servers forget registrations. A renewal is told so, and the next sign-in registers anew.
@@ -534,4 +548,155 @@ fn attack_24_a_tools_question_discovers_only_what_the_person_named() {
     home.nobody();
     clone("s").assert(0, "", "");
     assert_eq!(browser.opened().len(), 1);
+}
+
+/// Attack 24: a host of the internet, which is reached by a proxy, names servers on this machine: by
+/// address in any spelling, by a name of it that every check of texts passes, in its document and in
+/// the metadata of its issuer. Nobody connects.
+#[test]
+fn attack_24_a_host_of_the_internet_leads_nowhere_inside() {
+    let name = "host.lab.invalid";
+    let trap = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    trap.set_nonblocking(true).expect("a socket");
+    let port = trap.local_addr().expect("an address").port();
+    let own_name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    let own_name = own_name.trim().to_ascii_lowercase();
+    let authority =
+        Authority::start_with(Options { issuer_path: String::new(), ..Options::default() });
+    let certificates = CertificateAuthority::new();
+    let front = TlsFront::start(&certificates, name, &authority.origin());
+    let proxy = ConnectProxy::start(front.address());
+    let sandbox = Sandbox::new(program());
+    let path = sandbox.write("ca.pem", certificates.pem().as_bytes(), 0o644);
+    sandbox.env("SSL_CERT_FILE", path).env("VALETKEY_STORE", "file");
+    sandbox.env("VALETKEY_INTERACTIVE", "always").env("HTTPS_PROXY", proxy.url());
+    sandbox.env("NO_PROXY", format!("localhost,{own_name},127.0.0.1,::1,10.0.0.1"));
+    let _browser = Browser::start(&sandbox, Person::Approves);
+    let (plain, secure) = (authority.origin(), format!("https://{name}"));
+    authority.metadata(move |document| {
+        for value in document.values_mut() {
+            if let Some(text) = value.as_str() {
+                *value = text.replace(&plain, &secure).into();
+            }
+        }
+    });
+    let login = || {
+        let url = format!("https://{name}");
+        sandbox.valetkey(&["login", "--flow", "device", &url]).run()
+    };
+    let untouched = |what: &str, finished: &Finished| {
+        assert!([4, 5, 78].contains(&finished.status), "{what} {finished}");
+        assert!(trap.accept().is_err(), "{what} was connected to");
+        assert_eq!(authority.asked("/register"), 0, "{what}");
+    };
+    for inside in [
+        format!("https://localhost:{port}"),
+        format!("https://{own_name}:{port}"),
+        format!("https://127.0.0.1:{port}"),
+        format!("https://2130706433:{port}"),
+        format!("https://0x7f.1:{port}"),
+        format!("https://[::ffff:127.0.0.1]:{port}"),
+        format!("http://127.0.0.1:{port}"),
+        "https://10.0.0.1".to_owned(),
+        "https://169.254.169.254".to_owned(),
+        "https://metadata.google.internal".to_owned(),
+    ] {
+        let document =
+            json!({ "resource": format!("https://{name}"), "authorization_servers": [inside] });
+        authority.always(WELL_KNOWN, Step::json(200, &document));
+        untouched(&inside, &login());
+    }
+    let document = json!({ "resource": format!("https://{name}") });
+    authority.always(WELL_KNOWN, Step::json(200, &document));
+    for inside in [format!("https://{own_name}:{port}/x"), format!("https://localhost:{port}/x")] {
+        let endpoint = inside.clone();
+        authority.metadata(move |document| {
+            document.insert("registration_endpoint".into(), endpoint.clone().into());
+        });
+        untouched(&inside, &login());
+    }
+    // And without all this it would have come to a registration.
+    let good = format!("https://{name}/register");
+    authority.metadata(move |document| {
+        document.insert("registration_endpoint".into(), good.clone().into());
+    });
+    login();
+    assert_eq!(authority.asked("/register"), 1);
+    assert!(proxy.asked().iter().all(|line| line.contains(name)));
+}
+
+/// Check 2 for a host that a tool may discover: many at once lead to one window.
+#[test]
+fn check_2_many_questions_about_one_unknown_host_lead_to_one_sign_in() {
+    let home = Home::new();
+    let browser = home.browser(Person::Approves);
+    home.sandbox.config(&format!("discover = [\"{}\"]\n", home.host.origin()));
+    let all: Vec<_> = (0..12).map(|_| home.get().start()).collect();
+    let all: Vec<_> = all.into_iter().map(crate::lab::Started::wait).collect();
+    let first = value(&all[0], "password").unwrap_or_else(|| panic!("{}", all[0]));
+    for finished in &all {
+        assert_eq!(value(finished, "password").as_ref(), Some(&first), "{finished}");
+    }
+    assert_eq!(browser.opened().len(), 1);
+}
+
+/// Attack 26: neither what a server sends at a registration nor what is pushed is in the log.
+#[test]
+fn attack_26_nothing_of_a_registration_is_in_the_log() {
+    let home = Home::with(Options { pushing: true, only_pushed: true, ..Options::default() });
+    let _browser = home.browser(Person::Approves);
+    home.sandbox.env("VALETKEY_LOG", "debug");
+    let answer = json!({
+        "client_id": CLIENT_ID, "registration_access_token": "never-shown-1",
+        "client_secret": "never-shown-2", "client_secret_expires_at": 0,
+    });
+    home.authority.next("/register", vec![Step::json(201, &answer)]);
+    let finished = home.login(&[]);
+    finished
+        .assert_status(0)
+        .assert_stderr_has("register at")
+        .assert_stderr_has("push the request");
+    let text = finished.stderr_text();
+    let pushed = home.authority.journal().at_path("/par").remove(0).request;
+    for field in ["state", "code_challenge"] {
+        assert!(!text.contains(&pushed.field(field).expect("a value")), "{field}\n{text}");
+    }
+    assert!(!text.contains("never-shown"), "{text}");
+    for secret in home.authority.secrets() {
+        assert!(!text.contains(&secret), "{secret}\n{text}");
+    }
+    assert!(home.sandbox.files_with(b"never-shown").is_empty());
+}
+
+/// Attack 12, 28: tokens belong to the issuer that gave them, whatever the host, or a file, says
+/// later.
+#[test]
+fn attack_12_a_session_of_one_issuer_is_never_shown_to_another() {
+    let home = Home::new();
+    let _browser = home.browser(Person::Approves);
+    home.login(&[]).assert_status(0);
+    let other = Authority::start();
+    let elsewhere = other.issuer();
+    home.publish(|document| document["authorization_servers"] = json!([elsewhere]));
+    home.login(&[]).assert_status(0).assert_stderr_has("already signed in");
+    age(&home.sandbox, 4000);
+    home.get().run().assert_status(0);
+    assert_eq!(other.journal().snapshot().len(), 0);
+
+    home.nobody();
+    for path in home.sandbox.files_with(b"\"issuer\"") {
+        if path.to_string_lossy().contains("/providers/") {
+            let name = path.to_str().expect("plain");
+            let mut found = home.files("state/valetkey/providers").remove(0);
+            found["issuer"] = format!("{}/", other.issuer()).into();
+            home.sandbox.write(name, found.to_string().as_bytes(), 0o600);
+        }
+    }
+    age(&home.sandbox, 4000);
+    home.get().run().assert_status(2).assert_stdout("");
+    home.sandbox.valetkey(&["logout", &home.host.origin()]).run();
+    for entry in other.journal().snapshot() {
+        assert_eq!(entry.request.method, "GET", "{entry}");
+        assert!(!entry.request.target.contains("lab-"), "{entry}");
+    }
 }
