@@ -258,12 +258,12 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
         client_metadata: world.profiles.client_metadata.clone(),
         ..Options::default()
     };
-    if profile.wants_token(options.flow) {
-        let entry = pasted::ask(profile, want.account, Fields::new(), &pen, world)?;
-        return found(service.pasted(&entry));
-    }
     // Who is signed in for a name does not answer for the others.
     let chooses = want.account.is_none();
+    if profile.wants_token(options.flow) {
+        let entry = pasted::ask(profile, want.account, Fields::new(), chooses, &pen, world)?;
+        return found(service.pasted(&entry));
+    }
     let session = session::sign_in(profile, &options, chooses, &pen, setbacks, world)?;
     road.issued(&session).ok_or_else(|| {
         let what = format!("{} issued no ID token", profile.home());

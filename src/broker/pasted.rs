@@ -24,6 +24,8 @@ pub struct Given<'a> {
     /// Unix time in seconds.
     pub expires: Option<u64>,
     pub fields: Fields,
+    /// Whether it answers from now on where no account is named (rule N10).
+    pub chooses: bool,
 }
 
 /// Keeps a token for a profile, once the provider has said whose it is.
@@ -37,7 +39,7 @@ pub fn keep(
     pen: &Pen<'_>,
     world: &World<'_>,
 ) -> Result<Static> {
-    let Given { token, account, expires, fields } = given;
+    let Given { token, account, expires, fields, chooses } = given;
     let now = world.clock.now();
     check(&token, expires, now)?;
     no_token_of_a_session(profile, &token, world)?;
@@ -58,7 +60,7 @@ pub fn keep(
     let mut kept = who.fields;
     kept.extend(fields);
     let entry = Static {
-        chosen: session::chosen(&key, &home, true, world),
+        chosen: session::chosen(&key, &home, chooses, world),
         key,
         secret: token,
         authtype: None,
@@ -107,7 +109,8 @@ fn no_token_of_a_session(profile: &Profile, token: &Secret, world: &World<'_>) -
     Ok(())
 }
 
-/// Asks the person for a token, and keeps it. A no is remembered for a while.
+/// Asks the person for a token, and keeps it. A no is remembered for a while. `chooses`: as in
+/// `Given`.
 ///
 /// # Errors
 /// `NotSignedIn` when there is no terminal to ask on, `Refused` when nothing is given, else as
@@ -116,6 +119,7 @@ pub fn ask(
     profile: &Profile,
     account: Option<&str>,
     fields: Fields,
+    chooses: bool,
     pen: &Pen<'_>,
     world: &World<'_>,
 ) -> Result<Static> {
@@ -134,7 +138,8 @@ pub fn ask(
         let what = format!("no token was given for {home}");
         return Err(Error::new(Kind::Refused, what).hint(login_command(profile)));
     };
-    keep(profile, Given { token: secret, account, expires: None, fields }, pen, world)
+    let given = Given { token: secret, account, expires: None, fields, chooses };
+    keep(profile, given, pen, world)
 }
 
 /// The answer that a token makes, unless it has ended. Whoever is near hears of its end in time.
@@ -170,7 +175,7 @@ pub(super) fn has_ended(entry: &Static, world: &World<'_>) -> bool {
 /// # Errors
 /// `Usage` when the origin would carry it in the open.
 pub fn keep_for_origin(resource: &Resource, given: Given<'_>, world: &World<'_>) -> Result<Key> {
-    let Given { token, account, expires, fields } = given;
+    let Given { token, account, expires, fields, .. } = given;
     check(&token, expires, world.clock.now())?;
     if let Some(name) = fields.keys().next() {
         let what = format!("no profile serves {resource}, so nobody knows the field {name}");

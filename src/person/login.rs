@@ -105,7 +105,7 @@ pub(super) fn login(
             .hint("run it in a terminal, or set VALETKEY_INTERACTIVE=always"));
     }
     if profile.wants_token(options.flow) {
-        let entry = pasted::ask(&profile, account, options.fields, &pen, world)?;
+        let entry = pasted::ask(&profile, account, options.fields, true, &pen, world)?;
         return confirm("signed in with a token", &entry.key, &profile, world);
     }
     let session = session::sign_in(&profile, &options, true, &pen, pen.setbacks(), world)?;
@@ -166,7 +166,7 @@ fn with_token(
     });
     let Some(service) = service else {
         let fields = typed.settings.iter().cloned().collect();
-        let given = Given { token, account, expires, fields };
+        let given = Given { token, account, expires, fields, chooses: true };
         let key = pasted::keep_for_origin(resource, given, world)?;
         let store = world.vault.kept_in(&key)?;
         world
@@ -177,7 +177,7 @@ fn with_token(
     let profile = service.profile;
     let want = Want { place: profile.place(), account, path: None };
     let (_, pen) = world.vault.enter(&want, PATIENCE, &|| ())?;
-    let given = Given { token, account, expires, fields: fields(typed, profile)? };
+    let given = Given { token, account, expires, fields: fields(typed, profile)?, chooses: true };
     let entry = pasted::keep(profile, given, &pen, world)?;
     confirm("signed in with a token", &entry.key, profile, world)
 }

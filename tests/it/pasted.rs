@@ -470,3 +470,23 @@ fn without_a_profile_a_token_is_for_its_origin() {
         "{listed}"
     );
 }
+
+/// N10: who pastes a token for a request that names an account does not answer for the others.
+#[test]
+fn a_token_for_a_name_leaves_the_others_alone() {
+    let stage = Stage::with("flow = \"token\"\nusername = \"{account}\"");
+    let token = stage.made();
+    stage.login(&token, &[]).assert_status(0);
+    let bobs = stage.server.tokens.issue("bob", "laptop", &[], None, token_server::now());
+    let host = stage.host.origin().replace("http://", "");
+    let question = format!("protocol=http\nhost={host}\nusername=bob\n");
+    let get = stage.sandbox.valetkey(&["get"]).stdin(question).terminal();
+    let started = get.env("VALETKEY_INTERACTIVE", "always").start();
+    started.terminal_expect("paste a token for");
+    started.terminal_type(&format!("{bobs}\n"));
+    started.terminal_expect("alice still answers where bob is not named");
+    assert_eq!(value(&started.wait(), "password"), Some(bobs));
+    let answer = stage.get().run();
+    assert_eq!(value(&answer, "username").as_deref(), Some("alice"));
+    assert_eq!(value(&answer, "password"), Some(token));
+}

@@ -18,20 +18,20 @@ fn main() {
         "a server that issues and takes tokens, on this machine alone: {origin}
 
 make one (it is shown this once), see it in the list, revoke it:
-  curl -su 'alice:correct horse' {origin}/tokens -d name=laptop -d scopes=read -d expires_in=86400
-  curl -su 'alice:correct horse' {origin}/tokens
-  curl -su 'alice:correct horse' -X DELETE {origin}/tokens/1
+curl -su 'alice:correct horse' {origin}/tokens -d name=laptop -d scopes=read -d expires_in=86400
+curl -su 'alice:correct horse' {origin}/tokens
+curl -su 'alice:correct horse' -X DELETE {origin}/tokens/1
 
 let valetkey keep it:
-  cat >config.toml <<END
-  [profile.demo]
-  origins = [{{ url = \"{origin}\", scheme = \"bearer\" }}]
-  flow = \"token\"
-  account = {{ url = \"{origin}/me\", id = \"/login\" }}
-  END
-  export VALETKEY_CONFIG=$PWD/config.toml
-  valetkey login {origin}
-  valetkey header {origin}/me | curl -sH @- {origin}/me
+cat >config.toml <<END
+[profile.demo]
+origins = [{{ url = \"{origin}\", scheme = \"bearer\" }}]
+flow = \"token\"
+account = {{ url = \"{origin}/me\", id = \"/login\" }}
+END
+export VALETKEY_CONFIG=$PWD/config.toml
+valetkey login {origin}
+valetkey header {origin}/me | curl -sH @- {origin}/me
 
 it ends with its standard input"
     );

@@ -356,7 +356,8 @@ fn a_token_for_one_command_comes_from_the_environment() {
 }
 
 /// S132, S151, S152: the flag of one command, then variable, then configuration, then what the
-/// sign-in captured; `use` switches the last.
+/// sign-in captured; `use` switches the last, as `tenants use` does. Which tenants there are is the
+/// API's to list.
 #[test]
 fn the_tenant_is_resolved_in_order() {
     let stage = Stage::new();
