@@ -141,7 +141,8 @@ struct Road<'a> {
 impl Road<'_> {
     /// The token that this host takes, if it lives for as long as profile and caller want.
     fn fresh<'s>(&self, session: &'s Session) -> Option<&'s Secret> {
-        if self.profile.refresh == Refresh::Always {
+        // What cannot be renewed would have to be signed in for each time.
+        if self.profile.refresh == Refresh::Always && session.tokens.refresh.is_some() {
             return None;
         }
         let kind = self.service.prefix.token;

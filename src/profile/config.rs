@@ -384,6 +384,10 @@ pub(super) fn read_profile(
         return Err(here("has a handoff and no account, which a token is checked with".to_owned())
             .hint("set account = { url = \"...\", id = \"/...\" } for the profile"));
     }
+    if matches!(site, Some(Site::Handoff(_))) && entry.persist == Some(Persist::RefreshToken) {
+        let what = "has persist = \"refresh-token\", and a handoff brings none";
+        return Err(here(what.to_owned()));
+    }
     if issuer.is_none() && endpoints.token.is_none() {
         endpoints.token = workload.as_ref().and_then(|workload| workload.endpoint(&origins[0]));
     }

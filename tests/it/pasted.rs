@@ -151,6 +151,14 @@ fn a_token_from_standard_input_serves_every_host_of_its_profile() {
     let listed = stage.sandbox.valetkey(&["list"]).run().assert_success();
     assert!(listed.starts_with("lab  alice, a pasted token (SHA-256 "), "{listed}");
     assert_eq!(stage.server.journal().at_path("/me").len(), 1, "asked once, at the sign-in");
+    // Attack 26: no step says it either.
+    stage.sandbox.env("VALETKEY_LOG", "debug");
+    let logged = [stage.login(&token, &[]), stage.get().run(), stage.login("lab_canary", &[])];
+    for finished in logged {
+        let text = finished.stderr_text();
+        assert!(text.contains("valetkey: "), "{text}");
+        assert!(!text.contains(&token) && !text.contains("lab_canary"), "{text}");
+    }
 }
 
 /// S72, S159: it does not end by itself, and serves a second machine too; it ends at the server.
@@ -214,7 +222,8 @@ fn a_token_that_the_provider_does_not_know_is_not_kept() {
     assert_eq!(value(&stage.get().run(), "password"), Some(token));
 }
 
-/// A provider that cannot say yes or no decides nothing.
+/// Attack 22: a provider that cannot say yes or no decides nothing, and one that sends us elsewhere
+/// does not get the token there.
 #[test]
 fn a_token_that_nobody_could_check_is_not_kept() {
     for (answer, status) in [(503, 5), (429, 5), (302, 78), (404, 78), (403, 4), (200, 4)] {
