@@ -309,9 +309,9 @@ const HEADERS: &str = "Content-Security-Policy: default-src 'none'; style-src 'u
     Cache-Control: no-store\r\n\
     Connection: close\r\n";
 
-const WELCOME: &str = include_str!("welcome.html");
-const SORRY: &str = include_str!("sorry.html");
-const REFUSED: &str = include_str!("refused.html");
+const WELCOME: &str = concat!(include_str!("style.html"), include_str!("welcome.html"));
+const SORRY: &str = concat!(include_str!("style.html"), include_str!("sorry.html"));
+const REFUSED: &str = concat!(include_str!("style.html"), include_str!("refused.html"));
 
 /// For fuzzing: the query, if the head is one that is heard.
 #[cfg(any(test, fuzzing))]
