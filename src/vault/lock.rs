@@ -10,6 +10,10 @@ use crate::clock::Clock;
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 
+/// Between two looks at a lock that somebody holds.
+const SHORTEST: Duration = Duration::from_millis(2);
+const LONGEST: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
@@ -23,8 +27,8 @@ pub(super) fn take(
     waiting: &dyn Fn(),
 ) -> Result<Option<Lock>> {
     let mut file = disk::lock_file(path)?;
-    let until = clock.elapsed() + patience;
-    let mut pause = Duration::from_millis(5);
+    let since = clock.elapsed();
+    let until = since + patience;
     let mut told = false;
     loop {
         match file.try_lock() {
@@ -52,8 +56,10 @@ pub(super) fn take(
             told = true;
             waiting();
         }
-        clock.sleep(pause.min(until.saturating_sub(clock.elapsed())));
-        pause = (pause * 2).min(Duration::from_millis(50));
+        let now = clock.elapsed();
+        // A renewal takes milliseconds, a sign-in minutes: who has waited long can wait longer.
+        let pause = (now.saturating_sub(since) / 4).clamp(SHORTEST, LONGEST);
+        clock.sleep(pause.min(until.saturating_sub(now)));
     }
 }
 

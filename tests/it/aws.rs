@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -129,6 +130,31 @@ fn a_path_tells_two_roles_apart() {
         .collect();
     assert_eq!(roles, ["arn:one:role/deploy", "arn:two:role/deploy"]);
     job.sandbox.valetkey(&["aws", &format!("{origin}/three")]).run().assert_status(1);
+}
+
+/// AW4: keys that end within a quarter of an hour are replaced in silence, because an SDK would ask
+/// for others at every call.
+#[test]
+fn keys_that_end_soon_are_replaced() {
+    let job = job("persist = \"all\"");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let soon = valetkey::dialect::timestamp::rfc3339(now + 600);
+    let text = keys("short").replace("2033-05-18T03:33:20Z", &soon);
+    job.next("/", Answer::typed(200, "text/xml", &text));
+    let first = aws(&job).stdout_text();
+    assert!(first.contains("secret/short") && first.contains(&soon), "{first}");
+    let second = aws(&job).stdout_text();
+    assert!(second.contains("secret/issued-1-for-id-1"), "{second}");
+    assert_eq!(aws(&job).stdout_text(), second);
+    assert_eq!((job.vouched(), job.asked("/").len()), (1, 2));
+    // While AWS is away the ones that live a little longer do.
+    let path = job.sandbox.files_with(b"issued-1-for-id-1").remove(0);
+    let record = std::fs::read_to_string(job.sandbox.root().join(&path)).expect("a record");
+    let ends = record.replace("2000000000}]", &format!("{}}}]", now + 600));
+    assert_ne!(ends, record);
+    job.sandbox.write(path.to_str().expect("a plain path"), ends.as_bytes(), 0o600);
+    job.next("/", Answer::empty(503));
+    assert!(aws(&job).stdout_text().contains("secret/issued-1-for-id-1"));
 }
 
 /// A person's session: the ID token is exchanged once, the keys are kept with it.

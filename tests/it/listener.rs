@@ -5,8 +5,8 @@ use std::thread;
 
 use crate::asked::{Asked, navigate};
 use crate::lab::browser::NAVIGATION;
-use crate::lab::{Browser, Gate, Page, Person, RawConnection, Started, Step, client};
-use crate::scene::{Scene, value};
+use crate::lab::{Browser, Gate, Page, Person, RawConnection, Sandbox, Started, Step, client};
+use crate::scene::{Scene, program, value};
 
 /// A sign-in that waits for its redirect.
 struct Waiting {
@@ -270,4 +270,32 @@ fn t8_a_code_is_tried_once() {
     assert!(waiting.asked.approve().url.ends_with("/failed"));
     waiting.started.wait().assert_status(5);
     assert_eq!(waiting.scene.authority.asked("/token"), 1);
+}
+
+/// N4, RFC 8252 section 7.3: a machine without IPv4 is called by its other address.
+#[test]
+fn n4_without_ipv4_the_browser_comes_home_by_ipv6() {
+    if !crate::installed::all(&["unshare", "ip"]) {
+        return;
+    }
+    let sandbox = Sandbox::new(program());
+    sandbox.env("VALETKEY_INTERACTIVE", "always").env("VALETKEY_STORE", "file");
+    sandbox.link("valetkey");
+    let browser = sandbox.script("told", "#!/bin/sh\nprintf '%s\\n' \"$1\" >>urls\n");
+    let script = "ip link set lo up && ip addr del 127.0.0.1/8 dev lo || exit 9
+        valetkey login --timeout 1 https://a.example; echo $?";
+    let inside = ["-rn", "--", "bash", "-c", script];
+    for (host, expected) in [("127.0.0.1", "[::1]"), ("[::1]", "[::1]"), ("localhost", "localhost")]
+    {
+        sandbox.config(&format!(
+            "[profile.a]\norigins = [\"https://a.example\"]\nclient_id = \"x\"\n\
+             authorization_endpoint = \"https://a.example/authorize\"\n\
+             token_endpoint = \"https://a.example/token\"\nredirect = {{ host = \"{host}\" }}\n"
+        ));
+        let finished = sandbox.run("unshare", &inside).env("BROWSER", &browser).run();
+        finished.assert_stdout("3\n");
+        let urls = std::fs::read_to_string(sandbox.work().join("urls")).expect("it was opened");
+        let asked = Asked::read(urls.lines().last().expect("a URL"));
+        assert_eq!(asked.redirect().host_str(), Some(expected), "{host}");
+    }
 }

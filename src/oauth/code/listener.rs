@@ -89,12 +89,17 @@ pub(super) fn bind(
     names: &[&str],
 ) -> Result<Listener, Error> {
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
-    let (first, second) = match redirect.host.as_str() {
-        "[::1]" => (v6, None),
+    // RFC 8252 section 7.3: some machines have one family alone.
+    let only_v6 = listen(v4, 0).is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable);
+    let (host, first, second) = match redirect.host.as_str() {
+        "[::1]" => ("[::1]", v6, None),
+        "localhost" if only_v6 => ("localhost", v6, None),
         // A browser may take either family for this name.
-        "localhost" => (v4, Some(v6)),
-        _ => (v4, None),
+        "localhost" => ("localhost", v4, Some(v6)),
+        _ if only_v6 => ("[::1]", v6, None),
+        host => (host, v4, None),
     };
+    let redirect = &Redirect { host: host.to_owned(), ..redirect.clone() };
     let ports = port.map_or_else(|| redirect.ports.clone(), |port| vec![port]);
     let chances = ports
         .iter()
@@ -309,9 +314,9 @@ const HEADERS: &str = "Content-Security-Policy: default-src 'none'; style-src 'u
     Cache-Control: no-store\r\n\
     Connection: close\r\n";
 
-const WELCOME: &str = include_str!("welcome.html");
-const SORRY: &str = include_str!("sorry.html");
-const REFUSED: &str = include_str!("refused.html");
+const WELCOME: &str = concat!(include_str!("style.html"), include_str!("welcome.html"));
+const SORRY: &str = concat!(include_str!("style.html"), include_str!("sorry.html"));
+const REFUSED: &str = concat!(include_str!("style.html"), include_str!("refused.html"));
 
 /// For fuzzing: the query, if the head is one that is heard.
 #[cfg(any(test, fuzzing))]

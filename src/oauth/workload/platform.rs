@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::super::answer::cut;
 use super::super::http::{Answer, Method, Special};
@@ -68,6 +69,7 @@ pub(super) fn vouch(
             of(oauth, *platform, workload, audience)?
         }
     };
+    let text = Zeroizing::new(text);
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         let what = format!("what {source} gives is no token");
