@@ -224,9 +224,8 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
             }
             let meant =
                 presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
-            if let Some(access) = session.tokens.access.as_ref().filter(|_| vouched && meant) {
-                workload::give_back(profile, access, world)?;
-            }
+            let given = session.tokens.access.as_ref().filter(|_| vouched && meant);
+            let told = given.map(|access| workload::give_back(profile, access, world));
             match presented {
                 // Who names no secret has not been rejected by any host: it is a sign-out.
                 None => {
@@ -240,6 +239,8 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
                 }
                 Some(_) => {}
             }
+            // It is forgotten here also where it lives on there.
+            told.transpose()?;
         }
     }
     for record in world.vault.matching(&want_static(resource))? {

@@ -143,6 +143,11 @@ impl Oauth<'_> {
                     let several =
                         if issuers.len() > 1 { ", the first that can be used" } else { "" };
                     self.ui.say(&format!("{named} says that {issuer} issues its tokens{several}"));
+                    let page = server.authorization.as_ref().map(Url::origin);
+                    if let Some(page) = page.filter(|page| *page != issuer.origin()) {
+                        let page = page.ascii_serialization();
+                        self.ui.say(&format!("mind that you sign in at {page}, which is another"));
+                    }
                     let offered = Some(document.scopes_supported);
                     let scopes = scopes(refusal.scopes.clone().or(offered), &server);
                     let found = Found {

@@ -1,5 +1,5 @@
 //! A site that keeps the tokens of a sign-in until somebody proves with the PKCE verifier that the
-//! sign-in was his (rules F9 to F13 of protocol.md). Whoever began it gets the tokens, so a person
+//! sign-in was his (rules F7 to F10 of protocol.md). Whoever began it gets the tokens, so a person
 //! must begin it himself: we open the page, and show a code that it can show too.
 
 use serde_json::{Map, Value};

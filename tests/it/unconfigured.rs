@@ -476,7 +476,9 @@ fn attack_12_an_issuer_that_a_host_names_cannot_borrow_anothers_endpoints() {
         });
         home.authority.next("/register", vec![Step::json(201, &json!({ "client_id": CLIENT_ID }))]);
         let browser = home.browser(Person::Approves);
-        home.login(&["--timeout", "5"]).assert_status(3);
+        let finished = home.login(&["--timeout", "5"]);
+        let elsewhere = format!("mind that you sign in at {}, which", honest.origin());
+        finished.assert_status(3).assert_stderr_has(&elsewhere);
         assert_eq!(honest.asked("/authorize"), 1);
         assert_eq!(browser.wait_for_pages(1)[0].status, 400);
         assert_eq!(home.authority.asked("/token") + honest.asked("/token"), 0);

@@ -499,7 +499,11 @@ fn check_19_a_token_of_the_crate_registry_is_given_back() {
     let third = value(&ask(), "password").expect("a token");
     job.sandbox.valetkey(&["logout", &origin]).run().assert_status(0);
     assert_eq!(job.given_back().last(), Some(&third));
-    // One that may live on is no success.
+    // One that may live on is no success, and is forgotten all the same.
+    let kept = value(&ask(), "password").expect("a token");
+    job.next("/api/v1/trusted_publishing/tokens", Answer::empty(503));
+    erase(&kept).assert_status(5);
+    assert!(job.sandbox.files_with(kept.as_bytes()).is_empty());
     profile("");
     let fourth = value(&ask(), "password").expect("a token");
     job.next("/api/v1/trusted_publishing/tokens", Answer::empty(503));

@@ -1,4 +1,4 @@
-//! A site that redirects the token itself to our listener (rules F1 to F8 of protocol.md). Nothing
+//! A site that redirects the token itself to our listener (rules F1 to F6 of protocol.md). Nothing
 //! proves that a redirect answers our request, so the site is asked whose token it is, the person
 //! is told, and another account than the one before is kept only with a yes.
 
@@ -198,7 +198,8 @@ fn confirm(
     };
     let what = format!("{account} signed in to {home}, and not {expected}");
     let refused = || {
-        let hint = format!("valetkey login --force --account {account} {home} if that is meant");
+        let name = crate::ui::shell_word(account);
+        let hint = format!("valetkey login --force --account {name} {home} if that is meant");
         Failure::Other(Error::new(Kind::Refused, what.clone()).hint(hint))
     };
     if typed.is_none() {
