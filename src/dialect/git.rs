@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
@@ -72,13 +72,16 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
 /// and wait for the answer (rule G4).
 fn receive(input: &mut dyn Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let mut chunk = Zeroizing::new([0; 4096]);
+    let mut chunk = [0; 4096];
     let ended =
         |bytes: &[u8]| bytes.starts_with(b"\n") || bytes.windows(2).any(|pair| pair == b"\n\n");
     while bytes.len() <= REQUEST && !ended(&bytes) {
-        match input.read(&mut chunk[..]) {
+        match input.read(&mut chunk) {
             Ok(0) => break,
-            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Ok(count) => {
+                bytes.extend_from_slice(&chunk[..count]);
+                chunk[..count].zeroize();
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -10,7 +10,7 @@ use crate::broker::pasted::{self, Given};
 use crate::broker::{World, session, workload};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Fields, Key, Record, Resource, Secret};
+use crate::model::{Fields, Key, Record, Resource, Secret, Session, TokenKind};
 use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Persist, Profile, Source};
 use crate::vault::{Pen, Setbacks, Want};
@@ -27,53 +27,23 @@ pub(super) fn login(
     if let Some(token) = given(typed, piped, world)? {
         return with_token(typed, &resource, token, world);
     }
-    let found = match service_of(&typed.url, world) {
-        // What an earlier sign-in found out may be no longer true.
-        Ok((_, service))
-            if typed.force
-                && service.profile.source == Source::Remembered
-                && service.profile.provider.is_none() =>
-        {
-            world.oauth.discover(&resource).unwrap_or_default()
-        }
-        Ok(_) => None,
-        Err(nobody) => Some(match world.profiles.known(&resource) {
-            Some(profile) => profile,
-            None => discovered(&resource, nobody, world)?,
-        }),
-    };
+    let found = unconfigured(typed, &resource, world)?;
     let service = match found.as_ref().and_then(Profile::service) {
         Some(service) => service,
         None => service_of(&typed.url, world)?.1,
     };
-    let cli::Login { account, flow, no_browser, force, timeout, client_id, port, scopes, .. } =
-        typed;
     let mut profile: Profile = service.profile.clone();
-    if let Some(client_id) = client_id {
+    if let Some(client_id) = &typed.client_id {
         profile.client_id.clone_from(client_id);
     }
-    let account = account.as_deref().or_else(|| service.asked_account(&resource));
-    let want = Want { place: profile.place(), account, path: None };
     if let Some(open) = &profile.open {
-        world
-            .ui
-            .say(&format!("{} takes anybody, says {open}: no sign-in is needed", profile.home()));
+        let home = profile.home();
+        world.ui.say(&format!("{home} takes anybody, says {open}: no sign-in is needed"));
         return Ok(());
     }
-    let mut options = Options {
-        flow: match flow {
-            Flow::Auto => world.profiles.habit(&profile),
-            flow => *flow,
-        },
-        open_browser: !no_browser,
-        port: *port,
-        timeout: timeout.map(Duration::from_secs),
-        scopes: scopes.clone(),
-        account: account.map(str::to_owned),
-        known: None,
-        fields: fields(typed, &profile)?,
-        client_metadata: world.profiles.client_metadata.clone(),
-    };
+    let account = typed.account.as_deref().or_else(|| service.asked_account(&resource));
+    let want = Want { place: profile.place(), account, path: None };
+    let mut options = options(typed, &profile, account, world)?;
     let flow = Some(options.flow).filter(|flow| *flow != Flow::Auto).or(profile.flow);
     let keeps = profile.persist == Some(Persist::All);
     if flow == Some(Flow::Workload) && !keeps {
@@ -83,18 +53,11 @@ pub(super) fn login(
     let (held, pen) =
         world.vault.enter(&want, options.timeout.unwrap_or(oauth::TIMEOUT), &waiting)?;
     options.known = held.as_ref().map(|record| record.key().account.clone());
-    if let Some(Record::Session(mut session)) = held.filter(|_| !force)
+    if let Some(Record::Session(mut session)) = held.filter(|_| !typed.force)
         && session.authority == profile.authority()
+        && works(&mut session, service.prefix.token, &profile, &pen, world)?
     {
-        let now = world.clock.now();
-        if session.fresh(service.prefix.token, now, profile.refresh_margin).is_some() {
-            return confirm("already signed in", &session.key, &profile, world);
-        }
-        match session::renew(&profile, world, &pen, &mut session) {
-            Ok(()) => return confirm("already signed in", &session.key, &profile, world),
-            Err(Failure::Transient(error) | Failure::Other(error)) => return Err(error),
-            Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => {}
-        }
+        return confirm("already signed in", &session.key, &profile, world);
     }
     if flow == Some(Flow::Workload) {
         return vouched(profile, &options, Some(&pen), world);
@@ -112,6 +75,67 @@ pub(super) fn login(
     // Somebody was here and said yes: whatever happened before is over.
     pen.note(Setbacks::default());
     confirm("signed in", &session.key, &profile, world)
+}
+
+/// Who issues the tokens of a host that nobody configured. `None`: the host has a profile.
+fn unconfigured(
+    typed: &cli::Login,
+    resource: &Resource,
+    world: &World<'_>,
+) -> Result<Option<Profile>> {
+    match service_of(&typed.url, world) {
+        Ok((_, service)) => {
+            let found_out = service.profile.source == Source::Remembered;
+            // What an earlier sign-in found out may be no longer true.
+            let again = typed.force && found_out && service.profile.provider.is_none();
+            let found = || world.oauth.discover(resource).unwrap_or_default();
+            Ok(again.then(found).flatten())
+        }
+        Err(nobody) => match world.profiles.known(resource) {
+            Some(profile) => Ok(Some(profile)),
+            None => discovered(resource, nobody, world).map(Some),
+        },
+    }
+}
+
+fn options(
+    typed: &cli::Login,
+    profile: &Profile,
+    account: Option<&str>,
+    world: &World<'_>,
+) -> Result<Options> {
+    Ok(Options {
+        flow: match typed.flow {
+            Flow::Auto => world.profiles.habit(profile),
+            flow => flow,
+        },
+        open_browser: !typed.no_browser,
+        port: typed.port,
+        timeout: typed.timeout.map(Duration::from_secs),
+        scopes: typed.scopes.clone(),
+        account: account.map(str::to_owned),
+        known: None,
+        fields: fields(typed, profile)?,
+        client_metadata: world.profiles.client_metadata.clone(),
+    })
+}
+
+/// Whether a session answers, if need be after a renewal. `false`: it has ended.
+fn works(
+    session: &mut Session,
+    token: TokenKind,
+    profile: &Profile,
+    pen: &Pen<'_>,
+    world: &World<'_>,
+) -> Result<bool> {
+    if session.fresh(token, world.clock.now(), profile.refresh_margin).is_some() {
+        return Ok(true);
+    }
+    match session::renew(profile, world, pen, session) {
+        Ok(()) => Ok(true),
+        Err(Failure::Transient(error) | Failure::Other(error)) => Err(error),
+        Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => Ok(false),
+    }
 }
 
 /// The token that the person hands over, if that is how they sign in.

@@ -24,6 +24,8 @@ pub(super) struct Configured {
 /// TOML of its own: one profile, or the whole file where it could not be cut.
 struct Piece {
     text: String,
+    lower: String,
+    any_host: bool,
     /// `None`: it cannot be read.
     profiles: OnceCell<Option<Vec<Profile>>>,
 }
@@ -43,8 +45,7 @@ impl Configured {
         environment: &Environment,
     ) -> (Self, String) {
         let (head, texts) = cut(&whole).unwrap_or_else(|| (whole.clone(), vec![whole.clone()]));
-        let piece = |text| Piece { text, profiles: OnceCell::new() };
-        let pieces = texts.into_iter().map(piece).collect();
+        let pieces = texts.into_iter().map(Piece::new).collect();
         (Self { path, whole, environment: environment.clone(), pieces }, head)
     }
 
@@ -102,19 +103,18 @@ impl Configured {
 }
 
 impl Piece {
+    fn new(text: String) -> Self {
+        let lower = text.to_ascii_lowercase();
+        // An escape or a letter beyond ASCII can spell any host, and a provider brings its own.
+        let any_host = !text.is_ascii() || text.contains('\\') || lower.contains("provider");
+        Self { text, lower, any_host, profiles: OnceCell::new() }
+    }
+
     /// Whether this text could bind an origin of the resource's host.
     fn may_name(&self, resource: &Resource) -> bool {
+        // An address can be written in more ways than one.
         let host = resource.host.split(':').next().unwrap_or_default();
-        let text = self.text.as_bytes();
-        // An escape or a letter beyond ASCII can spell it, and a provider brings its own.
-        let other = host.starts_with('[')
-            || !self.text.is_ascii()
-            || text.contains(&b'\\')
-            || self.text.contains("provider");
-        other
-            || text
-                .windows(host.len().max(1))
-                .any(|part| part.eq_ignore_ascii_case(host.as_bytes()))
+        self.any_host || host.starts_with('[') || self.lower.contains(host)
     }
 }
 
