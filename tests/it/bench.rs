@@ -115,12 +115,15 @@ impl Bench {
         let question = home.input("question", &git_question(HOST));
         let tools = [contender("/bin/true", "/bin/true", &[], &home, &question), git_store(&home)];
         let ours = self.builds.iter().map(|build| build.run(&["get"], &home, &question));
-        let all: Vec<_> = tools.into_iter().chain(ours).collect();
+        let mut all: Vec<_> = tools.into_iter().chain(ours).collect();
+        let ours = all.len();
+        let daemon = GitCache::start(&home, &question);
+        all.push(daemon.get());
         assert!(all[1..].iter().all(|one| one.answer().contains("token-of-git-5")));
         let times = self.show("cached get, file store, 10 sessions", &all, &[0, 1]);
         self.most("cached get / git-credential-store", times[2].ratio(&times[1]), 1.0);
         self.most("cached get / true", times[2].ratio(&times[0]), 1.4);
-        if let Some(quick) = times.get(3) {
+        if let Some(quick) = times[..ours].get(3) {
             self.most("cached get / git-credential-store, static", quick.ratio(&times[1]), 0.5);
             self.most("cached get / true, static", quick.ratio(&times[0]), 1.0);
         }
@@ -181,6 +184,7 @@ impl Bench {
             ),
             ("docker-credential-secretservice", vec!["store"], &pair, vec!["get"], &host),
             ("git-credential-libsecret", vec!["store"], &stored, vec!["get"], &question),
+            ("keyring", vec!["set", HOST, "alice"], &secret, vec!["get", HOST, "alice"], &question),
         ] {
             let Some(path) = on_path(program) else {
                 println!("left out: {program} is not installed");
@@ -202,6 +206,7 @@ impl Bench {
                 let target = match (peer.name.as_str(), number) {
                     ("secret-tool", 0) => 0.35,
                     ("git-credential-libsecret", _) => 0.3,
+                    ("keyring", _) => 1.0,
                     _ => 0.25,
                 };
                 let what = format!("Secret Service get / {}, {}", peer.name, build.name);
@@ -489,16 +494,47 @@ fn contender(
     }
 }
 
+/// git's own cache, which is a daemon.
+struct GitCache<'a> {
+    home: &'a Home,
+    question: &'a Path,
+}
+
+impl<'a> GitCache<'a> {
+    fn start(home: &'a Home, question: &'a Path) -> Self {
+        let stored = format!("{}username=oauth2\npassword=token-of-git-5\n", git_question(HOST));
+        let cache = Self { home, question };
+        cache.run("store", &home.input("cached", &stored)).answer();
+        cache
+    }
+
+    fn get(&self) -> Contender {
+        self.run("get", self.question)
+    }
+
+    fn run(&self, verb: &str, input: &Path) -> Contender {
+        contender("git-credential-cache", of_git("git-credential-cache"), &[verb], self.home, input)
+    }
+}
+
+impl Drop for GitCache<'_> {
+    fn drop(&mut self) {
+        self.run("exit", self.question).answer();
+    }
+}
+
+fn of_git(program: &str) -> PathBuf {
+    let output = Command::new("git").arg("--exec-path").output().expect("git is there");
+    Path::new(String::from_utf8_lossy(&output.stdout).trim()).join(program)
+}
+
 fn git_store(home: &Home) -> Contender {
     let lines: String = (0..10)
         .map(|number| format!("https://oauth2:token-of-git-{number}@git-{number}.example\n"))
         .collect();
     home.write(".git-credentials", lines.as_bytes());
     let question = home.input("question", &git_question(HOST));
-    let output = Command::new("git").arg("--exec-path").output().expect("git is there");
-    let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let program = Path::new(&directory).join("git-credential-store");
-    contender("git-credential-store", program, &["get"], home, &question)
+    contender("git-credential-store", of_git("git-credential-store"), &["get"], home, &question)
 }
 
 fn git_question(host: &str) -> String {

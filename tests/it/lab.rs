@@ -53,7 +53,7 @@ pub use client::{Page, RawConnection, http, http_get, http_post_form};
 pub use crate_host::CrateHost;
 pub use git_host::{GitHost, Scheme};
 pub use job::Job;
-pub use registry::{Door, IMAGE, Registry};
+pub use registry::{CHART, Door, IMAGE, Registry};
 pub use sandbox::{FileSeen, Finished, Run, Sandbox, Started};
 pub use server::{Answer, Entry, Gate, Journal, Reply, Request, Server};
 pub use token_server::TokenServer;

@@ -47,6 +47,7 @@ enum Peer {
     GitSuite,
     Go,
     GoogleAuth,
+    Helm,
     Keyring,
     OidcProvider,
     OldGit,
@@ -69,6 +70,7 @@ impl Peer {
             Self::GitSuite => "git-suite",
             Self::Go => "go",
             Self::GoogleAuth => "google-auth",
+            Self::Helm => "kubectl",
             Self::Keyring => "keyring",
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
@@ -89,6 +91,7 @@ impl Peer {
                 .iter()
                 .all(|path| installed().join(path).is_file()),
             Self::GoogleAuth => installed().join("google-auth/bin/python").is_file(),
+            Self::Helm => installed().join("kubectl/helm").is_file(),
             Self::Chromium => on_path("chromium") && node("playwright-core"),
             Self::Containers => ["skopeo", "podman", "buildah"].into_iter().all(on_path),
             Self::Docker => !docker::programs().is_empty(),

@@ -60,6 +60,9 @@ pub const IMAGE: &str = "team/image";
 /// What the realm gives for a good secret.
 const PASS: &str = "pass-of-the-registry";
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The tag of a helm chart beside the image.
+pub const CHART: &str = "1.0.0";
 
 impl Registry {
     pub fn start<A>(door: Door, accepts: A) -> Self
@@ -197,6 +200,20 @@ fn content(request: &Request) -> Answer {
         }],
     })
     .to_string();
+    let chart_config = json!({"apiVersion": "v2", "name": "image", "version": CHART}).to_string();
+    let chart = json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.cncf.helm.config.v1+json",
+            "size": chart_config.len(), "digest": digest(chart_config.as_bytes()),
+        },
+        "layers": [{
+            "mediaType": "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+            "size": 5, "digest": digest(b"layer"),
+        }],
+    })
+    .to_string();
+    let of_chart = digest(chart.as_bytes());
     let below = request.path.strip_prefix(&format!("/v2/{IMAGE}/")).unwrap_or_default();
     let blob = |content: &str| {
         Answer::typed(200, "application/octet-stream", content)
@@ -206,7 +223,11 @@ fn content(request: &Request) -> Answer {
     match below {
         "" if request.path == "/v2/" => Answer::json(200, &json!({}))
             .with_header("Docker-Distribution-Api-Version", "registry/2.0"),
-        "tags/list" => Answer::json(200, &json!({"name": IMAGE, "tags": ["latest"]})),
+        "tags/list" => Answer::json(200, &json!({"name": IMAGE, "tags": ["latest", CHART]})),
+        _ if below == format!("manifests/{CHART}") || below == format!("manifests/{of_chart}") => {
+            Answer::typed(200, OCI_MANIFEST, &chart).with_header("Docker-Content-Digest", &of_chart)
+        }
+        _ if below == format!("blobs/{}", digest(chart_config.as_bytes())) => blob(&chart_config),
         _ if below == "manifests/latest" || below == format!("manifests/{of_manifest}") => {
             Answer::typed(200, MANIFEST, &manifest)
                 .with_header("Docker-Content-Digest", &of_manifest)

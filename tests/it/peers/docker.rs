@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Peer, here, installed, on_path};
-use crate::lab::{Authority, Browser, CLIENT_ID, Door, Finished, Person, Registry, Run, Sandbox};
+use crate::lab::{
+    Authority, Browser, CHART, CLIENT_ID, Door, Finished, IMAGE, Person, Registry, Run, Sandbox,
+};
 use crate::scene::program;
 
 /// Every docker client that is here: the one on PATH, and the one that was installed for us.
@@ -334,4 +336,27 @@ fn curl_takes_a_header_on_its_input() {
     let url = format!("{}/v2/", harbour.registry.origin());
     let line = format!("valetkey header {url} | curl --silent --fail -H @- {url}");
     harbour.sandbox.run("sh", &["-c", &line]).run().assert(0, "{}", "");
+}
+
+/// helm 4 reads docker's configuration and asks the helper that it names.
+#[test]
+fn helm_pulls_a_chart_with_the_sessions_token() {
+    if !here(&[Peer::Helm]) {
+        return;
+    }
+    for door in [Door::Basic, Door::Realm] {
+        let harbour = Harbour::new(door);
+        let helm = installed().join("kubectl/helm");
+        let chart = format!("oci://{}/{IMAGE}", harbour.registry.host());
+        let pull = ["pull", "--plain-http", "--version", CHART, &chart];
+        harbour.nobody();
+        let refused = harbour.sandbox.run(&helm, &pull).run();
+        assert_ne!(refused.status, 0, "{refused}");
+        harbour.sign_in();
+        let token = harbour.token();
+        harbour.sandbox.run(&helm, &pull).run().assert_status(0);
+        assert!(harbour.sandbox.work().join("image-1.0.0.tgz").exists());
+        let presented = harbour.registry.presented();
+        assert_eq!(presented.last(), Some(&("oauth2".to_owned(), token)));
+    }
 }
