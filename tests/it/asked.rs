@@ -1,6 +1,6 @@
 //! The authorization request as the browser was given it, and what may come back to its redirect.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use url::Url;
 
@@ -94,16 +94,17 @@ pub fn listening(started: &Started) -> Vec<(String, String)> {
         })
         .filter_map(|link| link.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned))
         .collect();
-    let mut found = Vec::new();
+    // A table that changes while it is read may show a line twice.
+    let mut found = BTreeMap::new();
     for table in ["tcp", "tcp6"] {
         let text = std::fs::read_to_string(format!("{process}/net/{table}")).unwrap_or_default();
         for line in text.lines().skip(1) {
             let columns: Vec<&str> = line.split_whitespace().collect();
             if columns[3] == "0A" && sockets.contains(columns[9]) {
                 let (address, port) = columns[1].split_once(':').expect("address and port");
-                found.push((address.to_owned(), port.to_owned()));
+                found.insert(columns[9].to_owned(), (address.to_owned(), port.to_owned()));
             }
         }
     }
-    found
+    found.into_values().collect()
 }
