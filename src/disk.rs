@@ -21,7 +21,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     let mut options = OpenOptions::new();
     options.read(true);
     private_options(&mut options);
-    let file = match options.open(path) {
+    let mut file = match options.open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
@@ -33,11 +33,10 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) => return Err(cannot("read", path).because(error)),
     };
     let length = ours(&file, path)?.min(LIMIT);
-    // Room for all of it at once: a buffer that grows leaves copies behind.
-    let mut content = Vec::with_capacity(length as usize + 1);
-    file.take(LIMIT)
-        .read_to_end(&mut content)
-        .map_err(|error| cannot("read", path).because(error))?;
+    // Room for all of it at once: a buffer that grows leaves copies behind. Nobody makes such a
+    // file longer or shorter, they replace it.
+    let mut content = vec![0; length as usize];
+    file.read_exact(&mut content).map_err(|error| cannot("read", path).because(error))?;
     Ok(Some(content))
 }
 
@@ -133,7 +132,7 @@ pub fn make_private_directory(path: &Path) -> Result<()> {
     {
         use std::os::unix::fs::MetadataExt;
         let found = path.symlink_metadata().map_err(|error| cannot("read", path).because(error))?;
-        let own = found.uid() == rustix::process::geteuid().as_raw();
+        let own = found.uid() == own_user();
         if !found.is_dir() || !own || found.mode() & 0o077 != 0 {
             return Err(Error::new(
                 Kind::Storage,
@@ -189,12 +188,19 @@ fn private_options(options: &mut OpenOptions) {
 #[cfg(not(unix))]
 fn private_options(_: &mut OpenOptions) {}
 
+/// Asked once, because `list` reads thousands of files.
+#[cfg(unix)]
+fn own_user() -> u32 {
+    static USER: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *USER.get_or_init(|| rustix::process::geteuid().as_raw())
+}
+
 /// The length of a plain file that belongs to us alone.
 #[cfg(unix)]
 fn ours(file: &File, path: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let found = file.metadata().map_err(|error| cannot("read", path).because(error))?;
-    if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() {
+    if !found.is_file() || found.uid() != own_user() {
         let what = format!("{} is not a file of ours", path.display());
         return Err(Error::new(Kind::Storage, what));
     }
