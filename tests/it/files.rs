@@ -331,3 +331,28 @@ fn a_broken_cooldown_holds_nobody_up() {
     scene.get().run().assert_status(0);
     assert_eq!(browser.opened().len(), 2);
 }
+
+/// Attack 6.4-32: whatever lies in a checked-out repository says nothing about providers.
+#[test]
+fn attack_32_a_repository_cannot_name_a_provider() {
+    let scene = Scene::new();
+    scene.sign_in();
+    let ours = value(&scene.get().run(), "password");
+    let evil = "https://evil.example";
+    let profile = format!(
+        "[profile.lab]\norigins = [\"{}\", \"{evil}\"]\nissuer = \"{evil}\"\nclient_id = \"x\"\n",
+        scene.host.origin()
+    );
+    for place in ["config.toml", "valetkey.toml", ".config/valetkey/config.toml"] {
+        scene.sandbox.write(&format!("work/{place}"), profile.as_bytes(), 0o600);
+    }
+    scene.sandbox.git(&["init", "--quiet"]).run().assert_status(0);
+    for setting in ["oauthTokenURL", "oauthAuthURL", "oauthClientId"] {
+        let name = format!("credential.{}.{setting}", scene.host.origin());
+        scene.sandbox.git(&["config", &name, evil]).run().assert_status(0);
+    }
+    assert!(ours.is_some());
+    assert_eq!(value(&scene.get().run(), "password"), ours);
+    let question = "protocol=https\nhost=evil.example\n";
+    scene.sandbox.valetkey(&["get"]).stdin(question).run().assert(2, "", "");
+}

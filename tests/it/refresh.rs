@@ -286,3 +286,20 @@ fn ten_calls_that_keep_no_token_renew_one_after_the_other() {
     assert_eq!(scene.authority.asked_for("refresh_token"), 10);
     assert_eq!(scene.authority.live_grants(), 1);
 }
+
+/// Attack 6.4-30: what a server thinks the time is extends nothing.
+#[test]
+fn attack_30_a_date_far_away_extends_no_token() {
+    let scene = due();
+    let issued = json!({
+        "access_token": "short", "refresh_token": "next", "token_type": "Bearer", "expires_in": 600,
+    });
+    let answer = Answer::json(200, &issued).with_header("Date", "Fri, 01 Jan 2099 00:00:00 GMT");
+    scene.authority.next("/token", vec![Step::Answer(answer)]);
+    let finished = scene.get().run();
+    assert_eq!(value(&finished, "password").as_deref(), Some("short"));
+    let expiry = value(&finished, "password_expiry_utc").expect("an expiry");
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = since_1970.expect("a clock after 1970").as_secs();
+    assert!(expiry.parse::<u64>().expect("a time") <= now + 600);
+}
