@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::dialect::{self, Dialect, timestamp};
+use crate::dialect::{self, Dialect};
 use crate::error::{Error, Kind};
-use crate::model::{Secret, Sent};
+use crate::model::{Secret, Sent, timestamp};
 use crate::profile::Flow;
 
 /// What is to be done.

@@ -13,7 +13,6 @@ pub mod google;
 pub mod keyring;
 pub mod kubectl;
 pub mod terraform;
-pub mod timestamp;
 pub mod vault;
 
 use std::fs::File;

@@ -3,6 +3,7 @@
 
 mod resource;
 mod secret;
+pub mod timestamp;
 
 use std::collections::BTreeMap;
 

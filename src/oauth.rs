@@ -17,7 +17,6 @@ mod qr;
 mod registration;
 mod relay;
 mod service;
-mod timestamp;
 pub mod workload;
 
 use std::time::Duration;
@@ -36,7 +35,6 @@ use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};
 use metadata::Server;
 use registration::Client;
-use timestamp::rfc3339;
 
 /// How long a person may take unless somebody says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(300);

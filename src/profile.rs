@@ -12,7 +12,6 @@ pub mod workload;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use url::Url;
 
@@ -37,10 +36,8 @@ pub struct Profiles {
     /// Origins that may say themselves who issues their tokens when a tool asks for one.
     discover: Vec<String>,
     configured: Configured,
-    /// Where sign-ins to hosts that nobody configured are remembered, which known providers have a
-    /// client, and what both serve once somebody needed to know.
-    providers: Option<PathBuf>,
-    clients: Vec<(&'static Provider, String)>,
+    environment: Environment,
+    /// What serves origins that nobody configured, once somebody needed to know.
     others: OnceCell<Vec<Profile>>,
 }
 
@@ -227,20 +224,17 @@ impl Profiles {
     /// # Errors
     /// `Configuration` when it is unsafe, is not TOML or says what nobody understands.
     pub fn load(environment: &Environment) -> Result<Self> {
-        let providers = remembered::directory(environment).ok();
-        let clients = builtin::with_client(environment);
-        Ok(Self { providers, clients, ..config::load(environment)? })
+        Ok(Self { environment: environment.clone(), ..config::load(environment)? })
     }
 
     /// What sign-ins remembered, and the known providers that have a client: for origins that
     /// nobody configured, under names that nobody took.
     fn others(&self) -> &[Profile] {
         self.others.get_or_init(|| {
-            let remembered = self.providers.as_deref().map(remembered::load).unwrap_or_default();
-            let known = self
-                .clients
-                .iter()
-                .filter_map(|(provider, client_id)| provider.profile(client_id.clone()).ok());
+            let directory = remembered::directory(&self.environment).ok();
+            let remembered = directory.as_deref().map(remembered::load).unwrap_or_default();
+            let known = builtin::with_client(&self.environment).into_iter();
+            let known = known.filter_map(|(provider, client_id)| provider.profile(client_id).ok());
             let mut found: Vec<Profile> = Vec::new();
             for profile in remembered.into_iter().chain(known) {
                 let all = || self.configured.all().chain(&found);

@@ -86,17 +86,15 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
         if workload::fleeting(profile, world).is_some() {
             return Ok(());
         }
-        let signed_in =
-            || world.vault.peek(&Want { place: profile.place(), account: None, path: None });
+        let all = Want { place: profile.place(), account: None, path: None };
         // Where no such token is written, none comes in by another door.
-        if profile.persist == Some(Persist::RefreshToken) && signed_in()?.is_some() {
+        if profile.persist == Some(Persist::RefreshToken) && world.vault.peek(&all)?.is_some() {
             return Ok(());
         }
         let from_environment = service.environment_token(resource, world.environment);
         if from_environment.is_some_and(|ours| ours.secret == presented.token) {
             return Ok(());
         }
-        let all = Want { place: profile.place(), account: None, path: None };
         for record in world.vault.matching(&all)? {
             let ours = match &record {
                 Record::Session(session) => session.knows(&presented.token),
@@ -222,23 +220,23 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
             if session.tokens.access.is_none() {
                 continue;
             }
-            let meant =
-                presented.is_none_or(|presented| session.holds(&presented.token.fingerprint()));
-            let given = session.tokens.access.as_ref().filter(|_| vouched && meant);
+            let other = |presented: &Presented| !session.holds(&presented.token.fingerprint());
+            if presented.is_some_and(other) {
+                continue;
+            }
+            let given = session.tokens.access.as_ref().filter(|_| vouched);
             let told = given.map(|access| workload::give_back(profile, access, world));
             match presented {
                 // Who names no secret has not been rejected by any host: it is a sign-out.
                 None => {
                     session.forget_access();
                     pen.save_session(&session)?;
-                    erased = true;
                 }
-                Some(presented) if session.holds(&presented.token.fingerprint()) => {
+                Some(_) => {
                     super::reject(&mut session, pen.setbacks().current(now), &pen, now)?;
-                    erased = true;
                 }
-                Some(_) => {}
             }
+            erased = true;
             // It is forgotten here also where it lives on there.
             told.transpose()?;
         }

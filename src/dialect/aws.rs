@@ -4,9 +4,9 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served, timestamp};
+use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb, timestamp};
 
 pub const DIALECT: Dialect = Dialect { name: "aws", link: None, usage: "URL", serve };
 

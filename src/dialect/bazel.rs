@@ -7,9 +7,9 @@ use std::io::Read;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served, timestamp};
+use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb, timestamp};
 
 pub const DIALECT: Dialect =
     Dialect { name: "bazel", link: Some("bazel-credential-valetkey"), usage: "get", serve };

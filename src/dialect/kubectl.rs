@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served, timestamp};
+use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Issuer, Offer, Outcome, Request, Resource, TokenKind, Verb,
+    Caller, Credential, Form, Issuer, Offer, Outcome, Request, Resource, TokenKind, Verb, timestamp,
 };
 
 pub const DIALECT: Dialect = Dialect { name: "kubectl", link: None, usage: "[URL]", serve };

@@ -7,9 +7,9 @@ use url::Url;
 #[cfg(any(test, fuzzing))]
 use super::answer::cut;
 use super::answer::{refused, said};
-use super::{Failure, Oauth, rfc3339, workload};
+use super::{Failure, Oauth, workload};
 use crate::error::{Error, Kind};
-use crate::model::Secret;
+use crate::model::{Secret, timestamp};
 
 /// How AWS's logs call whoever assumed the role.
 const SESSION: &str = "valetkey";
@@ -58,7 +58,7 @@ impl Oauth<'_> {
         let [Some(id), Some(secret), Some(session)] = keys.map(|name| key(&text, name)) else {
             return Err(unusable("gave no keys that could be understood"));
         };
-        let Some(expires) = element(&text, "Expiration").and_then(rfc3339) else {
+        let Some(expires) = element(&text, "Expiration").and_then(timestamp::seconds) else {
             return Err(unusable("does not say when its keys end"));
         };
         self.ui.mask(secret);
@@ -95,7 +95,7 @@ pub fn fuzz(bytes: &[u8]) {
     }
     let message = cut(element(&text, "Message").unwrap_or_default());
     assert!(!message.chars().any(char::is_control));
-    let _ = element(&text, "Expiration").and_then(rfc3339);
+    let _ = element(&text, "Expiration").and_then(timestamp::seconds);
 }
 
 #[cfg(test)]

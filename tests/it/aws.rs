@@ -138,7 +138,7 @@ fn a_path_tells_two_roles_apart() {
 fn keys_that_end_soon_are_replaced() {
     let job = job("persist = \"all\"");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let soon = valetkey::dialect::timestamp::rfc3339(now + 600);
+    let soon = valetkey::model::timestamp::rfc3339(now + 600);
     let text = keys("short").replace("2033-05-18T03:33:20Z", &soon);
     job.next("/", Answer::typed(200, "text/xml", &text));
     let first = aws(&job).stdout_text();

@@ -11,7 +11,7 @@ use super::super::http::{Answer, Method, Special};
 use super::super::metadata;
 use super::{Vouched, claims};
 use crate::error::{Error, Kind};
-use crate::model::{Identity, Secret, TokenSet};
+use crate::model::{Identity, Secret, TokenSet, timestamp};
 use crate::oauth::{Failure, Oauth};
 use crate::profile::Profile;
 use crate::profile::workload::Exchange;
@@ -164,7 +164,7 @@ impl Oauth<'_> {
         }
         match parse_answer::<Given>(&answer) {
             Some(given) if answer.status == 200 => {
-                let expires = super::super::rfc3339(&given.expire_time);
+                let expires = timestamp::seconds(&given.expire_time);
                 token_set(&answer, &given.access_token, expires)
             }
             _ => {

@@ -1,5 +1,5 @@
-//! Times as several dialects write them: RFC 3339, whole seconds, UTC as `Z`. Fractions and other
-//! zones are what callers trip over.
+//! Times as tools and clouds write them: RFC 3339 in UTC. We write whole seconds and `Z`, because
+//! fractions and other zones are what callers trip over.
 
 /// 9999-12-31T23:59:59Z: RFC 3339 has no later second.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -28,12 +28,40 @@ pub fn rfc3339(seconds: u64) -> String {
 pub fn day(text: &str) -> Option<u64> {
     let numbers: Vec<u64> = text.split('-').map_while(|part| part.parse().ok()).collect();
     let [year @ 1970..=9999, month @ 1..=12, day @ 1..=31] = numbers[..] else { return None };
-    let year = if month < 3 { year - 1 } else { year };
-    let days = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + days;
-    let seconds = days.checked_sub(719_468)? * 86_400;
+    let seconds = midnight(year, month, day);
     // The thirtieth of February is another day.
     rfc3339(seconds).starts_with(text).then_some(seconds)
+}
+
+/// Seconds of Unix time, with or without a fraction in the text. `None`: another zone, or no time
+/// at all.
+#[must_use]
+pub fn seconds(text: &str) -> Option<u64> {
+    let (date, time) = text.trim().strip_suffix('Z')?.split_once('T')?;
+    let time = time.split('.').next()?;
+    let [year, month, day] = numbers(date, '-')?;
+    let [hour, minute, second] = numbers(time, ':')?;
+    let in_range = (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !in_range || hour > 23 || minute > 59 || second > 60 || !(1970..=9999).contains(&year) {
+        return None;
+    }
+    Some(midnight(year, month, day) + hour * 3_600 + minute * 60 + second)
+}
+
+/// The first second of a day from 1970 on.
+fn midnight(year: u64, month: u64, day: u64) -> u64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    (days - 719_468) * 86_400
+}
+
+fn numbers(text: &str, between: char) -> Option<[u64; 3]> {
+    let mut parts = text.split(between).map(|part| {
+        let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        part.parse::<u64>().ok().filter(|_| digits)
+    });
+    let all = [parts.next()??, parts.next()??, parts.next()??];
+    parts.next().is_none().then_some(all)
 }
 
 #[cfg(test)]
@@ -101,6 +129,26 @@ mod tests {
             if month > 12 {
                 (month, year) = (1, year + 1);
             }
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T00:00:00Z", Some(951_782_400)),
+            ("2000-03-01T00:00:00.123Z", Some(951_868_800)),
+            (" 2024-12-31T23:59:59Z\n", Some(1_735_689_599)),
+            ("9999-12-31T23:59:59Z", Some(253_402_300_799)),
+            ("2024-12-31T23:59:59+01:00", None),
+            ("2024-13-01T00:00:00Z", None),
+            ("2024-12-31", None),
+            ("+2024-12-31T00:00:00Z", None),
+            ("2024-12-31T00:00Z", None),
+            ("99999999999999999999-01-01T00:00:00Z", None),
+            ("", None),
+        ] {
+            assert_eq!(super::seconds(text), seconds, "{text}");
         }
     }
 }
