@@ -6,6 +6,10 @@
 
 #![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn status() -> u8 {
     match valetkey::Process::current() {
         Ok(process) => valetkey::run(process),

@@ -19,8 +19,7 @@ fn what_is_closed_at_the_start_is_nobodys_file() {
     let (scene, ask) = expired();
     let gate = Gate::new();
     scene.authority.next("/token", vec![Step::HoldAnswer(gate.clone())]);
-    let started =
-        scene.sandbox.run("sh", &["-c", &format!("exec {ask} <&- >&- 2>&-")]).start();
+    let started = scene.sandbox.run("sh", &["-c", &format!("exec {ask} <&- >&- 2>&-")]).start();
     gate.reached();
     for stream in 0..=2 {
         let link = std::fs::read_link(format!("/proc/{}/fd/{stream}", started.id()));
