@@ -1,4 +1,4 @@
-//! go's GOAUTH command, byte for byte, through the whole program; rules GO1 to GO12.
+//! go's GOAUTH command, byte for byte, through the whole program; rules GO1 to GO13.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

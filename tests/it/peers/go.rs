@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Peer, here, installed};
 use crate::lab::server::{Answer, Reply, Request, Server};
 use crate::lab::tls::{CertificateAuthority, TlsFront};
-use crate::lab::{CLIENT_ID, Options, Person, Run, Scheme};
+use crate::lab::{CLIENT_ID, Options, Person, Run, Scheme, Step};
 use crate::scene::{Scene, program};
 
 struct Proxy {
@@ -83,7 +83,7 @@ fn answer(request: &Request, good: bool) -> Reply {
     if request.path.contains("/hidden/") && !good {
         return Answer::text(404, "not found\n").into();
     }
-    if !good {
+    if !good || request.path.contains("/forbidden/") {
         return Answer::empty(401).with_header("WWW-Authenticate", "Bearer").into();
     }
     match Path::new(&request.path).file_name().and_then(|name| name.to_str()) {
@@ -156,6 +156,40 @@ fn a_token_that_is_about_to_end_is_renewed_in_silence() {
     let before = proxy.server.journal().snapshot().len();
     proxy.list(&FIVE).run().assert_status(0);
     assert_eq!(proxy.without(before), 0);
+}
+
+/// GO13: go says that something was rejected, and not what.
+#[test]
+fn a_revoked_token_is_replaced_within_the_command_and_a_good_one_stays() {
+    if !here(&[Peer::Go]) {
+        return;
+    }
+    let proxy = Proxy::start(Options::default());
+    proxy.sign_in();
+    let authority = &proxy.scene.authority;
+    let revoke = || {
+        proxy.scene.age(120);
+        authority.expire_all_access();
+    };
+    revoke();
+    assert_eq!(proxy.list(&FIVE).run().assert_success().lines().count(), 5);
+    assert_eq!(authority.asked_for("refresh_token"), 1);
+    revoke();
+    let all: Vec<_> = (0..20).map(|_| proxy.list(&FIVE[..1]).start()).collect();
+    for one in all {
+        one.wait().assert(0, "lab.example/a v1.0.0\n", "");
+    }
+    assert_eq!(authority.asked_for("refresh_token"), 2);
+    // A host that lets nobody in is believed once, and while the server is away not at all.
+    proxy.scene.age(120);
+    authority.next("/token", vec![Step::status(503)]);
+    for asked in [3, 4, 4] {
+        let refused = proxy.list(&["lab.example/forbidden/m"]).run();
+        assert_ne!(refused.status, 0);
+        refused.assert_stderr_has("401 Unauthorized");
+        assert_eq!(authority.asked_for("refresh_token"), asked);
+        proxy.list(&FIVE[..1]).run().assert(0, "lab.example/a v1.0.0\n", "");
+    }
 }
 
 #[test]
