@@ -16,6 +16,7 @@ mod engine;
 mod exchange;
 mod git_callers;
 mod git_suite;
+mod gitoxide;
 mod go;
 mod google;
 mod nobody_is_asked;
