@@ -13,6 +13,7 @@ mod chains;
 mod chromium;
 mod django;
 mod docker;
+mod engine;
 mod exchange;
 mod git_lfs;
 mod git_suite;
@@ -46,6 +47,7 @@ enum Peer {
     Containers,
     Django,
     Docker,
+    DockerEngine,
     GitLfs,
     GitSuite,
     Go,
@@ -71,7 +73,7 @@ impl Peer {
             Self::Chromium => "chromium",
             Self::Containers => "containers",
             Self::Django => "django-oauth-toolkit",
-            Self::Docker => "docker",
+            Self::Docker | Self::DockerEngine => "docker",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
             Self::Go => "go",
@@ -103,6 +105,10 @@ impl Peer {
             Self::Chromium => on_path("chromium") && node("playwright-core"),
             Self::Containers => ["skopeo", "podman", "buildah"].into_iter().all(on_path),
             Self::Docker => !docker::programs().is_empty(),
+            Self::DockerEngine => {
+                let program = installed().join("docker/dockerd");
+                program.is_file() && rustix::process::geteuid().is_root()
+            }
             Self::Django => installed().join("django-oauth-toolkit/bin/python").is_file(),
             Self::GitLfs => on_path("git-lfs"),
             Self::GitSuite => installed().join("git-suite/VERSION").is_file(),
