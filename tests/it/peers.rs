@@ -8,6 +8,7 @@
 
 mod approver;
 mod aws;
+mod cargo;
 mod chains;
 mod chromium;
 mod django;
@@ -19,6 +20,7 @@ mod git_suite;
 mod gitoxide;
 mod go;
 mod google;
+mod kubectl;
 mod nobody_is_asked;
 mod oidc_provider;
 mod old_git;
@@ -27,6 +29,7 @@ mod pnpm;
 mod provider;
 mod python;
 mod setup_git;
+mod terraform;
 mod unconfigured;
 
 use std::io::Write as _;
@@ -51,11 +54,14 @@ enum Peer {
     GoogleAuth,
     Helm,
     Keyring,
+    Kubectl,
     OidcProvider,
     OldGit,
+    OldKubectl,
     Pnpm,
     Pip,
     PythonKeyring,
+    PythonKubernetes,
     Uv,
 }
 
@@ -72,13 +78,15 @@ impl Peer {
             Self::GitSuite => "git-suite",
             Self::Go => "go",
             Self::GoogleAuth => "google-auth",
-            Self::Helm => "kubectl",
+            Self::Helm | Self::Kubectl => "kubectl",
             Self::Keyring => "keyring",
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
+            Self::OldKubectl => "old-kubectl",
             Self::Pnpm => "pnpm",
             Self::Pip => "pip",
             Self::PythonKeyring => "python-keyring",
+            Self::PythonKubernetes => "python-kubernetes",
             Self::Uv => "uv",
         }
     }
@@ -107,14 +115,17 @@ impl Peer {
             Self::Keyring => {
                 ["dbus-daemon", "dbus-send", "gnome-keyring-daemon"].into_iter().all(on_path)
             }
+            Self::Kubectl => installed().join("kubectl/kubectl").is_file(),
             Self::OidcProvider => node("oidc-provider"),
             Self::Pnpm => pnpm::programs().iter().all(|(_, program)| program.is_file()),
             Self::Pip => ["23.2.1", "25.3", "26.3"]
                 .iter()
                 .all(|version| installed().join(format!("pip-{version}/bin/python")).is_file()),
             Self::PythonKeyring => installed().join("python-keyring/bin/keyring").is_file(),
+            Self::PythonKubernetes => installed().join("python-kubernetes/bin/python").is_file(),
             Self::Uv => installed().join("uv/bin/uv").is_file(),
             Self::Go => installed().join("go/bin/go").is_file(),
+            Self::OldKubectl => installed().join("old-kubectl/kubectl").is_file(),
             Self::OldGit => minor_version(OLD_GIT).is_some_and(|minor| minor < 41),
         }
     }

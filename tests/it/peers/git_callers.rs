@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::chains::assert_one_session;
 use super::{OLD_GIT, Peer, here};
-use crate::lab::{CLIENT_ID, Finished, GitHost, Person, Run, Scheme};
+use crate::lab::{Finished, GitHost, Person, Run, Scheme};
 use crate::scene::Scene;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,10 +86,7 @@ fn scene() -> Scene {
 
 fn trust(scene: &Scene, host: &GitHost) {
     let origins = [host.origin(), by_name(&host.origin())];
-    scene.sandbox.config(&format!(
-        "[profile.lab]\norigins = {origins:?}\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n",
-        scene.authority.issuer(),
-    ));
+    scene.bind(&[&origins[0], &origins[1]], "");
 }
 
 #[test]
