@@ -23,6 +23,9 @@ use crate::vault::{Pen, Setbacks, Vault, Want};
 /// How long somebody else's renewal, or sign-in, is waited for.
 const PATIENCE: Duration = Duration::from_secs(35);
 
+/// Seconds for which a token is newer than whatever a host has just refused.
+const NEW: u64 = 60;
+
 /// Everything that a request can touch.
 pub struct World<'a> {
     pub profiles: &'a Profiles,
@@ -38,7 +41,7 @@ pub struct World<'a> {
 pub fn answer(request: &Request, world: &World<'_>) -> Outcome {
     let about = (request.verb != Verb::List).then_some(&request.resource);
     let outcome = world.profiles.check(about).and_then(|()| match request.verb {
-        Verb::Get | Verb::Cached => get(request, world),
+        Verb::Get | Verb::Again | Verb::Cached => get(request, world),
         Verb::Store => handed::store(request, world).map(|()| Outcome::Done),
         Verb::Paste => handed::paste(request, world).map(|()| Outcome::Done),
         Verb::Erase => handed::erase(request, world).map(|erased| match erased {
@@ -67,7 +70,7 @@ fn get(request: &Request, world: &World<'_>) -> Result<Outcome> {
 /// that may say so, and is here to sign in. Never because the host says it.
 fn discovered(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let resource = &request.resource;
-    let may = request.verb == Verb::Get && world.profiles.may_discover(resource);
+    let may = request.verb != Verb::Cached && world.profiles.may_discover(resource);
     if !may || !world.ui.person(request.caller) {
         return Ok(Outcome::NotMine);
     }
@@ -141,8 +144,9 @@ struct Road<'a> {
 impl Road<'_> {
     /// The token that this host takes, if it lives for as long as profile and caller want.
     fn fresh<'s>(&self, session: &'s Session) -> Option<&'s Secret> {
+        let unwanted = self.profile.refresh == Refresh::Always || self.is_doubted(session);
         // What cannot be renewed would have to be signed in for each time.
-        if self.profile.refresh == Refresh::Always && session.tokens.refresh.is_some() {
+        if unwanted && session.tokens.refresh.is_some() {
             return None;
         }
         let kind = self.service.prefix.token;
@@ -155,6 +159,13 @@ impl Road<'_> {
         };
         let margin = self.profile.refresh_margin.max(lifetime);
         session.fresh(kind, self.world.clock.now(), margin)
+    }
+
+    /// Whether this session's token may be the one that the caller was refused with. One that came
+    /// since is not; and so no caller renews more often than that.
+    fn is_doubted(&self, session: &Session) -> bool {
+        let settled = session.renewed.saturating_add(NEW) <= self.world.clock.now();
+        self.request.verb == Verb::Again && settled
     }
 
     /// What the server has just issued, however short its life. `None`: not the kind of token

@@ -362,6 +362,8 @@ pub struct Proof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Get,
+    /// As `Get`, of a caller whose host refused what it had before, and who cannot say what it was.
+    Again,
     /// What `get` would answer at once: no network, no question.
     Cached,
     Store,

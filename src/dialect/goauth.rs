@@ -1,4 +1,4 @@
-//! go's `GOAUTH` command (`go help goauth`, go 1.24 and later). Rules GO1 to GO12 of protocol.md.
+//! go's `GOAUTH` command (`go help goauth`, go 1.24 and later). Rules GO1 to GO13 of protocol.md.
 //! The first call names nothing and gets what is ready; another one follows for each URL that was
 //! refused, with the answer's head on standard input.
 
@@ -28,23 +28,9 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
 
 /// What is ready, without the network: whatever is missing will be asked for by its URL.
 fn first(call: &Call<'_>) -> Served {
-    let bound = bound(call);
-    let ready: Vec<(&str, Option<Box<Credential>>)> = bound
-        .iter()
-        .map(|url| {
-            let resource = Resource::parse(url).ok().map(Resource::of_url);
-            (url.as_str(), resource.and_then(|resource| cached(call, resource)))
-        })
-        .collect();
     let mut answer = Zeroizing::new(String::new());
-    for (url, credential) in &ready {
-        // go gives a host's token to everything below it, also where another one belongs.
-        let covered = ready.iter().all(|(other, other_credential)| {
-            other == url || !is_below(other, url) || other_credential.is_some()
-        });
-        if let Some(credential) = credential.as_ref().filter(|_| covered)
-            && let Some(set) = set(url, credential)
-        {
+    for (url, credential) in ready(call) {
+        if let Some(set) = set(&url, &credential) {
             answer.push_str(&set);
         }
     }
@@ -52,14 +38,33 @@ fn first(call: &Call<'_>) -> Served {
     Served::default()
 }
 
+/// The prefixes that the first call gives, each with its token.
+fn ready(call: &Call<'_>) -> Vec<(String, Box<Credential>)> {
+    let (mut ready, mut missing) = (Vec::new(), Vec::new());
+    for url in bound(call) {
+        let resource = Resource::parse(&url).ok().map(Resource::of_url);
+        match resource.and_then(|resource| cached(call, resource)) {
+            Some(credential) => ready.push((url, credential)),
+            None => missing.push(url),
+        }
+    }
+    // go gives a host's token to everything below it, also where another one belongs.
+    ready.retain(|(url, _)| !missing.iter().any(|below| is_below(below, url)));
+    ready
+}
+
 fn again(call: &mut Call<'_>, url: &str) -> Result<Served> {
     let Some(refused) = Refused::read(url) else { return Ok(Served::default()) };
     let mut head = Vec::new();
     let read = call.input.take(LIMIT).read_to_end(&mut head);
     read.map_err(|error| Error::new(Kind::Usage, "the answer cannot be read").because(error))?;
-    // Not found is an everyday answer of a module proxy, and no reason to ask a person.
-    let caller = if status(&head) == Some("401") { Caller::Patient } else { Caller::Hasty };
-    match (call.ask)(&request(Verb::Get, caller, refused.resource.clone())) {
+    let (verb, caller) = match status(&head) {
+        Some("401") if refused.had_token(call) => (Verb::Again, Caller::Patient),
+        Some("401") => (Verb::Get, Caller::Patient),
+        // Not found is an everyday answer of a module proxy, and no reason to ask a person.
+        _ => (Verb::Get, Caller::Hasty),
+    };
+    match (call.ask)(&request(verb, caller, refused.resource.clone())) {
         Outcome::Found(credential) => {
             let prefix = refused.prefix(call, &credential);
             if let Some(set) = prefix.and_then(|prefix| set(&prefix, &credential)) {
@@ -89,6 +94,11 @@ impl<'a> Refused<'a> {
         let resource = Resource::parse(plain).ok()?.of_url();
         let readable = !url.contains(|letter: char| letter.is_control() || letter == ' ');
         readable.then(|| Self { url, origin: &url[.."https://".len() + end], resource })
+    }
+
+    /// Whether go sent a token: it has what the first call gave, and compares prefixes as text.
+    fn had_token(&self, call: &Call<'_>) -> bool {
+        ready(call).iter().any(|(prefix, _)| is_below(self.url, prefix))
     }
 
     /// Where the credential may go: everything that it is bound to, so that later modules need no

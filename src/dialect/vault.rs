@@ -50,9 +50,9 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
             }
             Ok(Served::default())
         }
-        Outcome::NotFound(why) => Ok(Served { status: 1, why: Some(why) }),
-        Outcome::Failed(error) => Err(error),
         // No token is no failure: `vault login` begins like that. Nor is erasing nothing.
+        Outcome::NotFound(why) => Ok(Served { status: 0, why: Some(why) }),
+        Outcome::Failed(error) => Err(error),
         Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => Ok(Served::default()),
     }
 }

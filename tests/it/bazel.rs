@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::lab::{CLIENT_ID, Finished, Options, Person, Scheme};
+use crate::lab::{Finished, Options, Person, Scheme};
 use crate::scene::Scene;
 
 const NOTHING: &str = "{\"headers\":{}}\n";
@@ -11,20 +11,9 @@ const NOTHING: &str = "{\"headers\":{}}\n";
 fn scene(options: Options) -> Scene {
     let scene = Scene::with(Scheme::Bearer, options);
     scene.sandbox.link("bazel-credential-valetkey");
-    scene.sandbox.config(&format!(
-        "[profile.lab]\norigins = [\"https://cache.example\", \"https://h.example/team\"]\n\
-         issuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nscheme = \"bearer\"\n",
-        scene.authority.issuer(),
-    ));
+    scene.bind(&["https://cache.example", "https://h.example/team"], "scheme = \"bearer\"");
     scene.nobody();
     scene
-}
-
-fn sign_in(scene: &Scene) {
-    let browser = scene.browser(Person::Approves);
-    scene.sandbox.valetkey(&["login", "https://cache.example"]).run().assert_status(0);
-    drop(browser);
-    scene.nobody();
 }
 
 fn ask(scene: &Scene, request: impl AsRef<[u8]>) -> Finished {
@@ -44,7 +33,7 @@ fn seconds(scene: &Scene, timestamp: &str) -> u64 {
 #[test]
 fn an_answer_has_a_header_and_ends_a_little_early() {
     let scene = scene(Options::default());
-    sign_in(&scene);
+    scene.sign_in_to("https://cache.example");
     let run = scene.sandbox.valetkey(&["token", "https://cache.example"]).run();
     let token = run.assert_success().trim().to_owned();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
@@ -74,7 +63,7 @@ fn an_answer_has_a_header_and_ends_a_little_early() {
 #[test]
 fn strangers_get_no_header_and_no_error() {
     let scene = scene(Options::default());
-    sign_in(&scene);
+    scene.sign_in_to("https://cache.example");
     for uri in [
         "https://stranger.example/x",
         "https://h.example/teams/x",
@@ -108,7 +97,7 @@ fn nobody_is_ever_asked() {
 #[test]
 fn a_token_that_is_about_to_end_is_renewed_and_twenty_at_once_renew_once() {
     let scene = scene(Options::default());
-    sign_in(&scene);
+    scene.sign_in_to("https://cache.example");
     let old = scene.authority.secrets();
     // Whoever gets it would have half a minute.
     scene.age(3510);
@@ -127,7 +116,7 @@ fn a_token_that_is_about_to_end_is_renewed_and_twenty_at_once_renew_once() {
 #[test]
 fn a_dead_grant_is_an_error_with_the_command() {
     let scene = scene(Options { expires_in: Some(30), ..Options::default() });
-    sign_in(&scene);
+    scene.sign_in_to("https://cache.example");
     scene.authority.revoke_grants();
     let missed = asked_for(&scene, "https://cache.example/x");
     missed.assert_status(1).assert_stdout("").assert_stderr_has("hint: valetkey login ");
@@ -136,7 +125,7 @@ fn a_dead_grant_is_an_error_with_the_command() {
 #[test]
 fn what_is_no_request_is_refused_and_not_repeated() {
     let scene = scene(Options::default());
-    sign_in(&scene);
+    scene.sign_in_to("https://cache.example");
     let long = format!("{{\"uri\":\"https://cache.example\",\"x\":\"{}\"}}", "a".repeat(1 << 20));
     for request in [
         &b""[..],

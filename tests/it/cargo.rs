@@ -1,62 +1,30 @@
 //! cargo's credential provider protocol, byte by byte through the whole program.
 
-use crate::lab::{Authority, Browser, CLIENT_ID, Finished, Options, Person, Run, Sandbox};
-use crate::scene::program;
-
-/// A home with a profile for one index; nobody signed in. The index is never asked.
-struct Home {
-    authority: Authority,
-    sandbox: Sandbox,
-}
+use crate::lab::{Finished, Options, Person, Run};
+use crate::scene::Home;
 
 const INDEX: &str = "https://crates.acme.example/team/index";
 
-impl Home {
-    fn new() -> Self {
-        Self::with(Options::default())
-    }
+/// A profile for one index; nobody signed in. The index is never asked.
+fn home(options: Options) -> Home {
+    let home = Home::new(options);
+    home.sandbox.link("cargo-credential-valetkey");
+    home.bind(&[INDEX], "scheme = \"bearer\"");
+    home.nobody();
+    home
+}
 
-    fn with(options: Options) -> Self {
-        let authority = Authority::start_with(options);
-        let sandbox = Sandbox::new(program());
-        sandbox.env("VALETKEY_STORE", "file").env("VALETKEY_INTERACTIVE", "never");
-        sandbox.link("cargo-credential-valetkey");
-        let home = Self { authority, sandbox };
-        home.profile("bearer");
-        home
-    }
+fn ask(home: &Home, lines: &str) -> Run {
+    home.sandbox.run("cargo-credential-valetkey", &["--cargo-plugin"]).stdin(lines)
+}
 
-    fn profile(&self, scheme: &str) {
-        self.sandbox.config(&format!(
-            "[profile.acme]\norigins = [\"{INDEX}\"]\nissuer = \"{}\"\n\
-             client_id = \"{CLIENT_ID}\"\nscheme = \"{scheme}\"\n",
-            self.authority.issuer(),
-        ));
-    }
+fn got(home: &Home) -> Finished {
+    ask(home, &get(INDEX)).run()
+}
 
-    fn browser(&self, person: Person) -> Browser {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
-        Browser::start(&self.sandbox, person)
-    }
-
-    fn sign_in(&self) {
-        let _browser = self.browser(Person::Approves);
-        self.sandbox.valetkey(&["login", INDEX]).run().assert_status(0);
-        self.sandbox.env("VALETKEY_INTERACTIVE", "never");
-    }
-
-    fn ask(&self, lines: &str) -> Run {
-        self.sandbox.run("cargo-credential-valetkey", &["--cargo-plugin"]).stdin(lines)
-    }
-
-    fn get(&self) -> Finished {
-        self.ask(&get(INDEX)).run()
-    }
-
-    fn token_of(&self, finished: &Finished) -> String {
-        let answer = answers(finished).pop().expect("an answer");
-        answer["Ok"]["token"].as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
-    }
+fn token_of(finished: &Finished) -> String {
+    let answer = answers(finished).pop().expect("an answer");
+    answer["Ok"]["token"].as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
 }
 
 /// As cargo 1.95 writes it.
@@ -85,7 +53,7 @@ fn hello_and(answer: &str) -> String {
 
 #[test]
 fn the_hello_comes_before_the_first_question_and_an_end_is_a_goodbye() {
-    let home = Home::new();
+    let home = home(Options::default());
     let provider = home.sandbox.run("cargo-credential-valetkey", &["--cargo-plugin"]);
     let mut started = provider.stdin_open().start();
     started.expect_stdout("{\"v\":[1]}\n");
@@ -94,16 +62,16 @@ fn the_hello_comes_before_the_first_question_and_an_end_is_a_goodbye() {
     assert!(started.is_running(), "the conversation is not over");
     started.close_stdin();
     started.wait().assert_status(0);
-    home.ask("").run().assert(0, "{\"v\":[1]}\n", "");
+    ask(&home, "").run().assert(0, "{\"v\":[1]}\n", "");
 }
 
 #[test]
 fn a_hit_is_the_whole_header_with_its_end_a_little_early() {
-    let home = Home::new();
-    home.sign_in();
-    let finished = home.get();
+    let home = home(Options::default());
+    home.sign_in_to(INDEX);
+    let finished = got(&home);
     let answer = answers(&finished).pop().expect("an answer");
-    let token = home.token_of(&finished);
+    let token = token_of(&finished);
     assert!(home.authority.token_is_live(token.strip_prefix("Bearer ").expect("Bearer")));
     let expiration = answer["Ok"]["expiration"].as_u64().expect("an expiration");
     let expected = format!(
@@ -115,16 +83,16 @@ fn a_hit_is_the_whole_header_with_its_end_a_little_early() {
     let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
     assert_eq!(listed[0]["expires_at"].as_u64(), Some(expiration + 60));
     // Where the registry takes a token without a scheme before it.
-    home.profile("private-token");
-    assert_eq!(format!("Bearer {}", home.token_of(&home.get())), token);
+    home.bind(&[INDEX], "scheme = \"private-token\"");
+    assert_eq!(format!("Bearer {}", token_of(&got(&home))), token);
 }
 
 #[test]
 fn a_token_without_an_end_is_good_for_the_command() {
-    let home = Home::with(Options { expires_in: None, ..Options::default() });
-    home.sign_in();
-    let finished = home.get();
-    let token = home.token_of(&finished);
+    let home = home(Options { expires_in: None, ..Options::default() });
+    home.sign_in_to(INDEX);
+    let finished = got(&home);
+    let token = token_of(&finished);
     let expected = format!(
         "{{\"Ok\":{{\"kind\":\"get\",\"token\":\"{token}\",\"cache\":\"session\",\
          \"operation_independent\":true}}}}"
@@ -134,9 +102,9 @@ fn a_token_without_an_end_is_good_for_the_command() {
 
 #[test]
 fn every_operation_gets_the_same_token_and_unknown_ones_none() {
-    let home = Home::new();
-    home.sign_in();
-    let token = home.token_of(&home.get());
+    let home = home(Options::default());
+    home.sign_in_to(INDEX);
+    let token = token_of(&got(&home));
     let operation = |rest: &str| request(INDEX, &format!("\"kind\":\"get\",{rest}"));
     let questions = [
         operation("\"operation\":\"publish\",\"name\":\"a\",\"vers\":\"0.1.1\",\"cksum\":\"00\""),
@@ -147,7 +115,7 @@ fn every_operation_gets_the_same_token_and_unknown_ones_none() {
         request(INDEX, "\"kind\":\"transmogrify\""),
         operation("\"x\":1"),
     ];
-    let finished = home.ask(&questions.concat()).run();
+    let finished = ask(&home, &questions.concat()).run();
     finished.assert_status(0).assert_success();
     let answers = answers(&finished);
     assert_eq!(answers.len(), questions.len());
@@ -161,12 +129,12 @@ fn every_operation_gets_the_same_token_and_unknown_ones_none() {
 
 #[test]
 fn a_miss_lets_the_next_provider_try_and_names_the_command() {
-    let home = Home::new();
+    let home = home(Options::default());
     let expected = "error: not signed in to https://crates.acme.example\n\
                     hint: valetkey login https://crates.acme.example\n";
-    home.get().assert(0, &hello_and(r#"{"Err":{"kind":"not-found"}}"#), expected);
+    got(&home).assert(0, &hello_and(r#"{"Err":{"kind":"not-found"}}"#), expected);
     // A registry that nobody told us about is not even worth a word.
-    home.ask(&get("https://nowhere.example")).run().assert(
+    ask(&home, &get("https://nowhere.example")).run().assert(
         0,
         &hello_and(r#"{"Err":{"kind":"not-found"}}"#),
         "",
@@ -176,8 +144,8 @@ fn a_miss_lets_the_next_provider_try_and_names_the_command() {
 /// The token goes to whatever hosts the index names, so being on a trusted host is not enough.
 #[test]
 fn only_the_index_that_a_profile_names_gets_a_session() {
-    let home = Home::new();
-    home.sign_in();
+    let home = home(Options::default());
+    home.sign_in_to(INDEX);
     for index in [
         "https://crates.acme.example/evil/index",
         "https://crates.acme.example/team/index/evil",
@@ -189,110 +157,110 @@ fn only_the_index_that_a_profile_names_gets_a_session() {
         "https://crates.acme.example/evil/../team/index",
         "https://crates.acme.example/team/index?x=",
     ] {
-        let answer = answers(&home.ask(&get(index)).run()).pop().expect("an answer");
+        let answer = answers(&ask(&home, &get(index)).run()).pop().expect("an answer");
         assert!(answer["Err"]["kind"].is_string(), "{index}: {answer}");
     }
     let repository = get(INDEX).replace("sparse+", "");
-    let answer = answers(&home.ask(&repository).run()).pop().expect("an answer");
+    let answer = answers(&ask(&home, &repository).run()).pop().expect("an answer");
     assert_eq!(answer["Err"]["kind"], "not-found");
 }
 
 #[test]
 fn a_miss_signs_in_where_a_person_is_and_an_end_renews_silently() {
-    let home = Home::with(Options { expires_in: Some(30), ..Options::default() });
+    let home = home(Options { expires_in: Some(30), ..Options::default() });
     let browser = home.browser(Person::Approves);
-    let first = home.token_of(&home.get());
+    let first = token_of(&got(&home));
     assert_eq!(browser.opened().len(), 1);
-    home.sandbox.env("VALETKEY_INTERACTIVE", "never");
-    let second = home.get();
+    home.nobody();
+    let second = got(&home);
     second.assert_status(0).assert_success();
-    assert_ne!(home.token_of(&second), first);
+    assert_ne!(token_of(&second), first);
     assert_eq!(home.authority.asked_for("refresh_token"), 1);
     assert_eq!(browser.opened().len(), 1);
 }
 
 #[test]
 fn login_with_a_token_keeps_it_as_it_was_typed_for_that_index_alone() {
-    let home = Home::new();
+    let home = home(Options::default());
     let other = "https://crates.other.example/index";
     for typed in ["cio1234567890", "Basic cGF0OnRva2Vu", "Bearer abc"] {
         let login = request(other, &format!("\"kind\":\"login\",\"token\":\"{typed}\""));
-        home.ask(&login).run().assert(0, &hello_and(r#"{"Ok":{"kind":"login"}}"#), "");
-        assert_eq!(home.token_of(&home.ask(&get(other)).run()), typed);
+        ask(&home, &login).run().assert(0, &hello_and(r#"{"Ok":{"kind":"login"}}"#), "");
+        assert_eq!(token_of(&ask(&home, &get(other)).run()), typed);
     }
-    let answer = answers(&home.ask(&get("https://crates.other.example/evil")).run()).pop();
+    let answer = answers(&ask(&home, &get("https://crates.other.example/evil")).run()).pop();
     assert_eq!(answer.expect("an answer")["Err"]["kind"], "not-found");
     // It is no password of the same host.
     let git = "protocol=https\nhost=crates.other.example\n";
     home.sandbox.valetkey(&["get"]).stdin(git).run().assert(2, "", "");
     let logout = request(other, "\"kind\":\"logout\"");
-    home.ask(&logout).run().assert(0, &hello_and(r#"{"Ok":{"kind":"logout"}}"#), "");
-    home.ask(&logout).run().assert(0, &hello_and(r#"{"Err":{"kind":"not-found"}}"#), "");
-    let answer = answers(&home.ask(&get(other)).run()).pop();
+    ask(&home, &logout).run().assert(0, &hello_and(r#"{"Ok":{"kind":"logout"}}"#), "");
+    ask(&home, &logout).run().assert(0, &hello_and(r#"{"Err":{"kind":"not-found"}}"#), "");
+    let answer = answers(&ask(&home, &get(other)).run()).pop();
     assert_eq!(answer.expect("an answer")["Err"]["kind"], "not-found");
 }
 
 #[test]
 fn login_without_a_token_signs_in_where_a_profile_says_how() {
-    let home = Home::new();
+    let home = home(Options::default());
     let login = request(INDEX, "\"kind\":\"login\"");
-    let refused = answers(&home.ask(&login).run()).pop().expect("an answer");
+    let refused = answers(&ask(&home, &login).run()).pop().expect("an answer");
     assert_eq!(refused["Err"]["kind"], "other");
     assert_eq!(refused["Err"]["message"], "not signed in to https://crates.acme.example");
     let hint = "hint: valetkey login https://crates.acme.example";
     assert_eq!(refused["Err"]["caused-by"], serde_json::json!([hint]));
     let browser = home.browser(Person::Approves);
-    let done = home.ask(&login).run();
+    let done = ask(&home, &login).run();
     done.assert_status(0).assert_stdout(&hello_and(r#"{"Ok":{"kind":"login"}}"#));
     assert_eq!(browser.opened().len(), 1);
-    home.ask(&login).run().assert_status(0);
+    ask(&home, &login).run().assert_status(0);
     assert_eq!(browser.opened().len(), 1);
 }
 
 /// What a person types does not show, and a token can be longer than a terminal's line.
 #[test]
 fn login_without_a_token_lets_the_person_paste_one() {
-    let home = Home::new();
+    let home = home(Options::default());
     home.sandbox.remove_env("VALETKEY_INTERACTIVE");
     let other = "https://crates.other.example/index";
     let page = "https://crates.other.example/me\\u001b[2J";
     let login = request(other, &format!("\"kind\":\"login\",\"login-url\":\"{page}\""));
-    let nobody = answers(&home.ask(&login).run()).pop().expect("an answer");
+    let nobody = answers(&ask(&home, &login).run()).pop().expect("an answer");
     assert_eq!(nobody["Err"]["kind"], "other", "{nobody}");
     let token = format!("cio{}", "x".repeat(6_000));
-    let started = home.ask(&login).terminal().start();
+    let started = ask(&home, &login).terminal().start();
     started.terminal_expect("paste the token for sparse+https://crates.other.example/index, which");
     started.terminal_type(&format!("wrong\x15{token}y\x7f\n"));
     let finished = started.wait();
     finished.assert(0, &hello_and(r#"{"Ok":{"kind":"login"}}"#), "");
     finished.assert_terminal_has("find at https://crates.other.example/me[2J, and press Enter");
     assert!(!finished.terminal.contains("cioxx"), "{}", finished.terminal);
-    assert_eq!(home.token_of(&home.ask(&get(other)).run()), token);
+    assert_eq!(token_of(&ask(&home, &get(other)).run()), token);
     // Ctrl-C is a no, and the terminal is left as it was.
-    let started = home.ask(&login).terminal().start();
+    let started = ask(&home, &login).terminal().start();
     started.terminal_expect("press Enter");
     started.terminal_type("abc\x03");
     let refused = answers(&started.wait()).pop().expect("an answer");
     assert_eq!(refused["Err"]["kind"], "other", "{refused}");
-    assert_eq!(home.token_of(&home.ask(&get(other)).run()), token);
+    assert_eq!(token_of(&ask(&home, &get(other)).run()), token);
 }
 
 #[test]
 fn logout_of_a_session_forgets_its_token_and_holds_nothing_against_the_host() {
-    let home = Home::new();
-    home.sign_in();
-    let first = home.token_of(&home.get());
+    let home = home(Options::default());
+    home.sign_in_to(INDEX);
+    let first = token_of(&got(&home));
     let logout = request(INDEX, "\"kind\":\"logout\"");
     for _ in 0..4 {
-        home.ask(&logout).run().assert(0, &hello_and(r#"{"Ok":{"kind":"logout"}}"#), "");
-        assert_ne!(home.token_of(&home.get()), first);
+        ask(&home, &logout).run().assert(0, &hello_and(r#"{"Ok":{"kind":"logout"}}"#), "");
+        assert_ne!(token_of(&got(&home)), first);
     }
 }
 
 #[test]
 fn hostile_input_gets_an_answer_and_no_token() {
-    let home = Home::new();
-    home.sign_in();
+    let home = home(Options::default());
+    home.sign_in_to(INDEX);
     let whole = get(INDEX);
     let headers = format!("\"headers\":[\"{}\"]", "x".repeat(1 << 20));
     let other = |text: &str| {
@@ -327,13 +295,13 @@ fn hostile_input_gets_an_answer_and_no_token() {
             r#"{"Err":{"kind":"url-not-supported"}}"#.to_owned(),
         ),
     ] {
-        home.ask(&line).run().assert(0, &hello_and(&expected), "");
+        ask(&home, &line).run().assert(0, &hello_and(&expected), "");
     }
     // A line without its end is a line.
-    assert!(answers(&home.ask(whole.trim_end()).run())[0]["Ok"].is_object());
+    assert!(answers(&ask(&home, whole.trim_end()).run())[0]["Ok"].is_object());
     for token in ["", " ", "a\\nb", "a\\u0000", "\u{e4}"] {
         let login = request(INDEX, &format!("\"kind\":\"login\",\"token\":\"{token}\""));
-        let answer = answers(&home.ask(&login).run()).pop().expect("an answer");
+        let answer = answers(&ask(&home, &login).run()).pop().expect("an answer");
         assert_eq!(answer["Err"]["kind"], "other", "{token:?}");
     }
     for arguments in [&[][..], &["get"], &["--cargo-plugin", "x"]] {

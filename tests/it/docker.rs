@@ -1,5 +1,5 @@
 //! docker's credential helper protocol, byte by byte, through the whole program: as the link that
-//! docker starts, and as `valetkey docker VERB`. The real clients are in `peers_docker`.
+//! docker starts, and as `valetkey docker VERB`. The real clients are in `peers/docker`.
 
 use serde_json::{Value, json};
 

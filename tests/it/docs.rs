@@ -208,7 +208,7 @@ fn an_example_that_lies_is_found() {
     assert_eq!(tell("$ valetkey whoami https://git.example.com\nalice"), Ok(()));
     assert_eq!(
         tell(
-            "$ git -c credential.helper='!valetkey git' clone -q \\\n  https://git.example.com/team/project.git\n$ ls project\nhello"
+            "$ git -c credential.helper='!valetkey git' clone -q \\\n  https://git.example.com/team/project.git\n$ ls project/src\nlib.rs"
         ),
         Ok(())
     );

@@ -1,4 +1,4 @@
-//! go's GOAUTH command, byte for byte, through the whole program; rules GO1 to GO12.
+//! go's GOAUTH command, byte for byte, through the whole program; rules GO1 to GO13.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -35,13 +35,6 @@ fn configure(scene: &Scene, profiles: &[(&str, &[&str])]) {
     scene.sandbox.config(&text);
 }
 
-fn sign_in(scene: &Scene, url: &str) {
-    let browser = scene.browser(Person::Approves);
-    scene.sandbox.valetkey(&["login", url]).run().assert_status(0);
-    drop(browser);
-    scene.nobody();
-}
-
 fn first(scene: &Scene) -> Finished {
     scene.sandbox.valetkey(&["goauth"]).run()
 }
@@ -62,7 +55,7 @@ fn the_first_call_gives_what_is_ready_and_asks_nobody() {
     let browser = scene.browser(Person::Approves);
     first(&scene).assert(0, "", "");
     assert!(scene.authority.journal().snapshot().is_empty() && browser.opened().is_empty());
-    sign_in(&scene, PROXY);
+    scene.sign_in_to(PROXY);
     let asked = scene.authority.journal().snapshot().len();
     let both = set(&scene, PROXY, PROXY) + &set(&scene, TEAM, TEAM);
     first(&scene).assert(0, &both, "");
@@ -72,7 +65,7 @@ fn the_first_call_gives_what_is_ready_and_asks_nobody() {
 #[test]
 fn what_is_about_to_end_is_renewed_on_the_second_call() {
     let scene = scene(Options { expires_in: Some(30), ..Options::default() });
-    sign_in(&scene, PROXY);
+    scene.sign_in_to(PROXY);
     scene.authority.tune(|options| options.expires_in = Some(3600));
     first(&scene).assert(0, "", "");
     assert_eq!(scene.authority.asked_for("refresh_token"), 0);
@@ -120,7 +113,7 @@ fn a_person_is_asked_for_401_and_nothing_else() {
 #[test]
 fn the_prefix_is_what_the_profile_binds() {
     let scene = scene(Options::default());
-    sign_in(&scene, PROXY);
+    scene.sign_in_to(PROXY);
     for (url, prefix, of) in [
         ("https://go.lab.example/", "https://go.lab.example", PROXY),
         ("https://go.lab.example?go-get=1", "https://go.lab.example", PROXY),
@@ -153,13 +146,13 @@ fn the_prefix_is_what_the_profile_binds() {
 fn a_token_never_covers_the_path_of_another_profile() {
     let scene = scene(Options::default());
     configure(&scene, &[("a", &["https://h.example"]), ("b", &["https://h.example/b"])]);
-    sign_in(&scene, "https://h.example");
+    scene.sign_in_to("https://h.example");
     first(&scene).assert(0, "", "");
     let url = "https://h.example/a/@v/list";
     again(&scene, url, UNAUTHORIZED).assert(0, &set(&scene, url, url), "");
     again(&scene, "https://h.example/b/@v/list", UNAUTHORIZED).assert_status(2).assert_stdout("");
     again(&scene, "https://h.example/?go-get=1", UNAUTHORIZED).assert(0, "", "");
-    sign_in(&scene, "https://h.example/b");
+    scene.sign_in_to("https://h.example/b");
     let below = "https://h.example/b";
     let both = set(&scene, "https://h.example", "https://h.example/a") + &set(&scene, below, below);
     first(&scene).assert(0, &both, "");
@@ -201,7 +194,7 @@ fn what_a_tool_stored_is_given_to_its_origin() {
 #[test]
 fn twenty_at_once_renew_once() {
     let scene = scene(Options { expires_in: Some(30), ..Options::default() });
-    sign_in(&scene, PROXY);
+    scene.sign_in_to(PROXY);
     scene.authority.tune(|options| options.expires_in = Some(3600));
     let url = format!("{PROXY}/m/@v/list");
     let all: Vec<_> = (0..20)

@@ -2,76 +2,43 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{Authority, Browser, CLIENT_ID, Finished, Options, Person, Run, Sandbox, Step};
-use crate::scene::{age, program};
+use crate::lab::{CLIENT_ID, Finished, Options, Person, Run, Step};
+use crate::scene::Home;
 
 const CLUSTER: &str = "https://cluster.acme.example:6443";
 const V1: &str = "client.authentication.k8s.io/v1";
 
-/// A home with a profile for one cluster, which takes the ID token. The cluster is never asked.
-struct Home {
-    authority: Authority,
-    sandbox: Sandbox,
+/// A profile for one cluster, which takes the ID token. The cluster is never asked.
+fn home(options: Options) -> Home {
+    let home = Home::new(options);
+    profile(&home, "id");
+    home.nobody();
+    home
 }
 
-impl Home {
-    fn new() -> Self {
-        Self::with(Options::default())
-    }
+fn profile(home: &Home, token: &str) {
+    home.sandbox.config(&format!(
+        "[profile.acme]\norigins = [{{ url = \"{CLUSTER}\", token = \"{token}\" }}]\n\
+         issuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nscopes = [\"openid\"]\n",
+        home.authority.issuer(),
+    ));
+}
 
-    fn with(options: Options) -> Self {
-        let authority = Authority::start_with(options);
-        let sandbox = Sandbox::new(program());
-        sandbox.env("VALETKEY_STORE", "file").env("VALETKEY_INTERACTIVE", "never");
-        let home = Self { authority, sandbox };
-        home.profile("id");
-        home
-    }
+fn ask(home: &Home, question: &Value) -> Run {
+    home.sandbox.valetkey(&["kubectl"]).env("KUBERNETES_EXEC_INFO", question.to_string())
+}
 
-    fn profile(&self, token: &str) {
-        self.sandbox.config(&format!(
-            "[profile.acme]\norigins = [{{ url = \"{CLUSTER}\", token = \"{token}\" }}]\n\
-             issuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nscopes = [\"openid\"]\n",
-            self.authority.issuer(),
-        ));
-    }
+fn get(home: &Home) -> Finished {
+    ask(home, &question(false)).run()
+}
 
-    fn browser(&self, person: Person) -> Browser {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
-        Browser::start(&self.sandbox, person)
-    }
-
-    fn nobody(&self) {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "never");
-    }
-
-    fn sign_in(&self) {
-        let _browser = self.browser(Person::Approves);
-        self.sandbox.valetkey(&["login", CLUSTER]).run().assert_status(0);
-        self.nobody();
-    }
-
-    fn ask(&self, question: &Value) -> Run {
-        self.sandbox.valetkey(&["kubectl"]).env("KUBERNETES_EXEC_INFO", question.to_string())
-    }
-
-    fn get(&self) -> Finished {
-        self.ask(&question(false)).run()
-    }
-
-    /// Lets what is stored be over.
-    fn age(&self) {
-        age(&self.sandbox, 4_000);
-    }
-
-    /// The question about a cluster of which its kubeconfig says who issues its tokens.
-    fn offering(&self, server: &str) -> Value {
-        let config = json!({
-            "issuer": self.authority.issuer(), "client-id": CLIENT_ID,
-            "scopes": ["offline_access"], "somebody-elses": true,
-        });
-        with_config(server, &config)
-    }
+/// The question about a cluster of which its kubeconfig says who issues its tokens.
+fn offering(home: &Home, server: &str) -> Value {
+    let config = json!({
+        "issuer": home.authority.issuer(), "client-id": CLIENT_ID,
+        "scopes": ["offline_access"], "somebody-elses": true,
+    });
+    with_config(server, &config)
 }
 
 /// As kubectl 1.37 asks with provideClusterInfo.
@@ -108,12 +75,12 @@ fn claims(token: &str) -> Value {
 
 #[test]
 fn a_hit_is_the_token_that_the_cluster_takes_in_the_version_that_was_asked_for() {
-    let home = Home::new();
-    home.sign_in();
+    let home = home(Options::default());
+    home.sign_in_to(CLUSTER);
     for version in [V1, "client.authentication.k8s.io/v1beta1"] {
         let mut asked = question(false);
         asked["apiVersion"] = version.into();
-        let finished = home.ask(&asked).run();
+        let finished = ask(&home, &asked).run();
         let token = token(&finished);
         let end = claims(&token)["exp"].as_u64().expect("an end") - 60;
         let date = std::process::Command::new("date")
@@ -127,20 +94,20 @@ fn a_hit_is_the_token_that_the_cluster_takes_in_the_version_that_was_asked_for()
         );
         finished.assert(0, &expected, "");
     }
-    home.profile("access");
-    assert!(home.authority.token_is_live(&token(&home.get())));
+    profile(&home, "access");
+    assert!(home.authority.token_is_live(&token(&get(&home))));
     // kubectl 1.20 says nothing about interaction, and the URL can come from the kubeconfig's args.
     let bare = json!({ "kind": "ExecCredential", "apiVersion": V1, "spec": {} });
-    let finished = home.ask(&bare).arg(CLUSTER).run();
+    let finished = ask(&home, &bare).arg(CLUSTER).run();
     finished.assert_success();
 }
 
 #[test]
 fn a_token_without_an_end_has_none() {
-    let home = Home::with(Options { expires_in: None, ..Options::default() });
-    home.profile("access");
-    home.sign_in();
-    let finished = home.get();
+    let home = home(Options { expires_in: None, ..Options::default() });
+    profile(&home, "access");
+    home.sign_in_to(CLUSTER);
+    let finished = get(&home);
     let expected = format!(
         "{{\"kind\":\"ExecCredential\",\"apiVersion\":\"{V1}\",\"status\":{{\"token\":\"{}\"}}}}\n",
         token(&finished)
@@ -150,12 +117,12 @@ fn a_token_without_an_end_has_none() {
 
 #[test]
 fn a_miss_is_no_byte_and_the_command_to_run() {
-    let home = Home::new();
+    let home = home(Options::default());
     let expected = format!("error: not signed in to {CLUSTER}\nhint: valetkey login {CLUSTER}\n");
-    home.get().assert(2, "", &expected);
+    get(&home).assert(2, "", &expected);
     let mut other = question(false);
     other["spec"]["cluster"]["server"] = "https://other.example".into();
-    let finished = home.ask(&other).run();
+    let finished = ask(&home, &other).run();
     finished.assert_status(2).assert_stdout("");
     finished.assert_stderr_has("error: no profile serves https://other.example\nhint: ");
 }
@@ -163,48 +130,48 @@ fn a_miss_is_no_byte_and_the_command_to_run() {
 /// A dashboard that asks every few seconds must not open windows where nobody looks.
 #[test]
 fn a_person_is_asked_if_the_caller_says_so_or_a_screen_is_there() {
-    let home = Home::new();
+    let home = home(Options::default());
     let browser = home.browser(Person::Approves);
     home.sandbox.remove_env("VALETKEY_INTERACTIVE");
-    home.ask(&question(false)).terminal().run().assert_status(2).assert_stdout("");
-    home.ask(&question(true)).run().assert_status(2).assert_stdout("");
-    home.ask(&question(false)).env("DISPLAY", ":9").env("CI", "1").run().assert_status(2);
+    ask(&home, &question(false)).terminal().run().assert_status(2).assert_stdout("");
+    ask(&home, &question(true)).run().assert_status(2).assert_stdout("");
+    ask(&home, &question(false)).env("DISPLAY", ":9").env("CI", "1").run().assert_status(2);
     assert!(browser.opened().is_empty());
-    home.ask(&question(true)).terminal().run().assert_status(0).assert_terminal_has("opening");
+    ask(&home, &question(true)).terminal().run().assert_status(0).assert_terminal_has("opening");
     assert_eq!(browser.opened().len(), 1);
     home.sandbox.valetkey(&["logout", CLUSTER]).run().assert_status(0);
-    home.ask(&question(false)).env("DISPLAY", ":9").run().assert_status(0);
+    ask(&home, &question(false)).env("DISPLAY", ":9").run().assert_status(0);
     assert_eq!(browser.opened().len(), 2);
 }
 
 #[test]
 fn an_ended_id_token_is_renewed_and_one_that_cannot_be_is_never_handed_out() {
-    let home = Home::new();
-    home.sign_in();
-    home.age();
-    assert!(!token(&home.get()).is_empty());
+    let home = home(Options::default());
+    home.sign_in_to(CLUSTER);
+    home.age(4_000);
+    assert!(!token(&get(&home)).is_empty());
     assert_eq!(home.authority.asked_for("refresh_token"), 1);
-    home.get().assert_success();
+    get(&home).assert_success();
     assert_eq!(home.authority.asked_for("refresh_token"), 1);
     // OpenID Connect Core section 12.2: a renewal may come without an ID token.
-    home.age();
+    home.age(4_000);
     home.authority.tune(|options| options.id_token = false);
-    home.get().assert_status(2).assert_stdout("");
+    get(&home).assert_status(2).assert_stdout("");
     assert_eq!(home.authority.asked_for("refresh_token"), 2);
 }
 
 #[test]
 fn twenty_callers_at_once_renew_once_and_sign_in_once() {
-    let home = Home::new();
+    let home = home(Options::default());
     let browser = home.browser(Person::Approves);
     let all = || {
-        let started: Vec<_> = (0..20).map(|_| home.ask(&question(true)).start()).collect();
+        let started: Vec<_> = (0..20).map(|_| ask(&home, &question(true)).start()).collect();
         let tokens: Vec<_> = started.into_iter().map(|started| token(&started.wait())).collect();
         assert!(tokens.iter().all(|token| *token == tokens[0]));
     };
     all();
     assert_eq!(browser.opened().len(), 1);
-    home.age();
+    home.age(4_000);
     home.nobody();
     all();
     assert_eq!(home.authority.asked_for("refresh_token"), 1);
@@ -212,48 +179,48 @@ fn twenty_callers_at_once_renew_once_and_sign_in_once() {
 
 #[test]
 fn a_refused_sign_in_is_not_asked_again_for_a_while() {
-    let home = Home::new();
+    let home = home(Options::default());
     let browser = home.browser(Person::Denies);
-    home.ask(&question(true)).run().assert_status(3).assert_stdout("");
+    ask(&home, &question(true)).run().assert_status(3).assert_stdout("");
     for _ in 0..4 {
-        home.ask(&question(true)).run().assert_status(2).assert_stdout("");
+        ask(&home, &question(true)).run().assert_status(2).assert_stdout("");
     }
     assert_eq!(browser.opened().len(), 1);
 }
 
 #[test]
 fn a_server_that_is_away_is_no_miss() {
-    let home = Home::new();
-    home.sign_in();
-    home.age();
+    let home = home(Options::default());
+    home.sign_in_to(CLUSTER);
+    home.age(4_000);
     home.authority.always("/token", Step::status(503));
-    home.get().assert_status(5).assert_stdout("").assert_stderr_has("error: ");
+    get(&home).assert_status(5).assert_stdout("").assert_stderr_has("error: ");
 }
 
 /// What the kubeconfig says beside a cluster is a profile for that cluster.
 #[test]
 fn a_clusters_own_issuer_needs_no_profile() {
-    let home = Home::new();
+    let home = home(Options::default());
     home.sandbox.config("");
     let mine = "https://mine.example/k8s/clusters/one";
-    let refused = home.ask(&home.offering(mine)).run();
+    let refused = ask(&home, &offering(&home, mine)).run();
     refused.assert_status(2).assert_stdout("");
     refused.assert_stderr_has("hint: run the same command in a terminal of your own");
     let browser = home.browser(Person::Approves);
-    let first = token(&home.ask(&home.offering(mine)).run());
+    let first = token(&ask(&home, &offering(&home, mine)).run());
     assert_eq!(claims(&first)["aud"], CLIENT_ID);
     let opened = browser.opened();
     assert!(opened[0].contains("scope=openid%20offline_access"), "{opened:?}");
     home.nobody();
     // Silent from now on, also where the kubeconfig no longer says it.
-    home.ask(&home.offering(mine)).run().assert_success();
+    ask(&home, &offering(&home, mine)).run().assert_success();
     let plain = with_config(mine, &Value::Null);
-    home.ask(&plain).run().assert_success();
-    home.age();
-    home.ask(&plain).run().assert_success();
+    ask(&home, &plain).run().assert_success();
+    home.age(4_000);
+    ask(&home, &plain).run().assert_success();
     assert_eq!(home.authority.asked_for("refresh_token"), 1);
     for other in ["https://mine.example/k8s/clusters/two", "https://other.example"] {
-        home.ask(&with_config(other, &Value::Null)).run().assert_status(2).assert_stdout("");
+        ask(&home, &with_config(other, &Value::Null)).run().assert_status(2).assert_stdout("");
     }
     home.sandbox.valetkey(&["whoami", mine]).run().assert_status(0);
     home.sandbox.valetkey(&["logout", mine]).run().assert_status(0);
@@ -261,25 +228,26 @@ fn a_clusters_own_issuer_needs_no_profile() {
     assert!(
         home.sandbox.files().iter().all(|file| !file.path.starts_with("state/valetkey/providers"))
     );
-    home.ask(&plain).run().assert_status(2).assert_stdout("");
+    ask(&home, &plain).run().assert_status(2).assert_stdout("");
 }
 
 #[test]
 fn the_users_own_profile_comes_before_what_a_cluster_offers() {
-    let home = Home::new();
-    home.sign_in();
+    let home = home(Options::default());
+    home.sign_in_to(CLUSTER);
     let elsewhere = json!({ "issuer": "https://evil.example", "client-id": "x" });
-    home.ask(&with_config(CLUSTER, &elsewhere)).run().assert_success();
+    ask(&home, &with_config(CLUSTER, &elsewhere)).run().assert_success();
     // Nor is an offer believed for another cluster than its own.
-    let finished = home.ask(&with_config("https://evil.example", &elsewhere)).arg(CLUSTER).run();
+    let finished = ask(&home, &with_config("https://evil.example", &elsewhere)).arg(CLUSTER).run();
     finished.assert_success();
-    let finished = home.ask(&home.offering("https://evil.example")).arg("https://x.example").run();
+    let finished =
+        ask(&home, &offering(&home, "https://evil.example")).arg("https://x.example").run();
     finished.assert_status(2).assert_stderr_has("no profile serves https://x.example");
 }
 
 #[test]
 fn an_offer_that_would_leak_is_refused() {
-    let home = Home::new();
+    let home = home(Options::default());
     let browser = home.browser(Person::Approves);
     let server = "https://mine.example";
     for (config, why) in [
@@ -290,27 +258,27 @@ fn an_offer_that_would_leak_is_refused() {
         (json!({ "issuer": "https://issuer.example" }), "needs both issuer and client-id"),
         (json!({ "issuer": 1, "client-id": "x" }), "cannot be understood"),
     ] {
-        let finished = home.ask(&with_config(server, &config)).run();
+        let finished = ask(&home, &with_config(server, &config)).run();
         finished.assert_status(78).assert_stdout("").assert_stderr_has(why);
     }
-    let plain = home.ask(&home.offering("http://mine.example")).run();
+    let plain = ask(&home, &offering(&home, "http://mine.example")).run();
     plain.assert_status(78).assert_stdout("").assert_stderr_has("is not an https URL");
     assert!(browser.opened().is_empty());
     // What is no object was meant for somebody else.
-    home.ask(&with_config(CLUSTER, &json!("audience"))).run().assert_status(0);
+    ask(&home, &with_config(CLUSTER, &json!("audience"))).run().assert_status(0);
 }
 
 /// Nobody else can put a provider there, and what cannot be believed is not.
 #[test]
 fn a_remembered_provider_is_believed_only_where_it_is_safe() {
-    let home = Home::new();
+    let home = home(Options::default());
     home.sandbox.config("");
     let mine = "https://mine.example";
     let _browser = home.browser(Person::Approves);
-    home.ask(&home.offering(mine)).run().assert_status(0);
+    ask(&home, &offering(&home, mine)).run().assert_status(0);
     home.nobody();
     let plain = with_config(mine, &Value::Null);
-    home.ask(&plain).run().assert_success();
+    ask(&home, &plain).run().assert_success();
     let files = home.sandbox.files();
     let file = files
         .iter()
@@ -326,16 +294,16 @@ fn a_remembered_provider_is_believed_only_where_it_is_safe() {
         (text.replacen('{', "{\"x\":1,", 1), 0o600),
     ] {
         home.sandbox.write(path, content.as_bytes(), mode);
-        home.ask(&plain).run().assert_status(2).assert_stdout("");
+        ask(&home, &plain).run().assert_status(2).assert_stdout("");
     }
     home.sandbox.write(path, text.as_bytes(), 0o600);
-    home.ask(&plain).run().assert_success();
+    ask(&home, &plain).run().assert_success();
 }
 
 #[test]
 fn hostile_input_gets_no_token() {
-    let home = Home::new();
-    home.sign_in();
+    let home = home(Options::default());
+    home.sign_in_to(CLUSTER);
     let changed = |pointer: &str, value: Value| {
         let mut asked = question(false);
         *asked.pointer_mut(pointer).expect("a member") = value;
@@ -371,9 +339,14 @@ fn hostile_input_gets_no_token() {
     ] {
         let mut asked = question(false);
         asked["spec"]["cluster"]["server"] = server.into();
-        let finished = home.ask(&asked).run();
+        let finished = ask(&home, &asked).run();
         assert_ne!(finished.status, 0, "{server}");
         finished.assert_stdout("");
     }
-    home.ask(&question(false)).arg(CLUSTER).arg(CLUSTER).run().assert_status(64).assert_stdout("");
+    ask(&home, &question(false))
+        .arg(CLUSTER)
+        .arg(CLUSTER)
+        .run()
+        .assert_status(64)
+        .assert_stdout("");
 }

@@ -8,16 +8,19 @@
 
 mod approver;
 mod aws;
+mod cargo;
 mod chains;
 mod chromium;
 mod django;
 mod docker;
+mod engine;
 mod exchange;
-mod git_lfs;
+mod git_callers;
 mod git_suite;
+mod gitoxide;
 mod go;
 mod google;
-mod libgit2;
+mod kubectl;
 mod nobody_is_asked;
 mod oidc_provider;
 mod old_git;
@@ -26,6 +29,7 @@ mod pnpm;
 mod provider;
 mod python;
 mod setup_git;
+mod terraform;
 mod unconfigured;
 
 use std::io::Write as _;
@@ -43,17 +47,21 @@ enum Peer {
     Containers,
     Django,
     Docker,
+    DockerEngine,
     GitLfs,
     GitSuite,
     Go,
     GoogleAuth,
     Helm,
     Keyring,
+    Kubectl,
     OidcProvider,
     OldGit,
+    OldKubectl,
     Pnpm,
     Pip,
     PythonKeyring,
+    PythonKubernetes,
     Uv,
 }
 
@@ -65,18 +73,20 @@ impl Peer {
             Self::Chromium => "chromium",
             Self::Containers => "containers",
             Self::Django => "django-oauth-toolkit",
-            Self::Docker => "docker",
+            Self::Docker | Self::DockerEngine => "docker",
             Self::GitLfs => "git-lfs",
             Self::GitSuite => "git-suite",
             Self::Go => "go",
             Self::GoogleAuth => "google-auth",
-            Self::Helm => "kubectl",
+            Self::Helm | Self::Kubectl => "kubectl",
             Self::Keyring => "keyring",
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
+            Self::OldKubectl => "old-kubectl",
             Self::Pnpm => "pnpm",
             Self::Pip => "pip",
             Self::PythonKeyring => "python-keyring",
+            Self::PythonKubernetes => "python-kubernetes",
             Self::Uv => "uv",
         }
     }
@@ -95,20 +105,27 @@ impl Peer {
             Self::Chromium => on_path("chromium") && node("playwright-core"),
             Self::Containers => ["skopeo", "podman", "buildah"].into_iter().all(on_path),
             Self::Docker => !docker::programs().is_empty(),
+            Self::DockerEngine => {
+                let program = installed().join("docker/dockerd");
+                program.is_file() && rustix::process::geteuid().is_root()
+            }
             Self::Django => installed().join("django-oauth-toolkit/bin/python").is_file(),
             Self::GitLfs => on_path("git-lfs"),
             Self::GitSuite => installed().join("git-suite/VERSION").is_file(),
             Self::Keyring => {
                 ["dbus-daemon", "dbus-send", "gnome-keyring-daemon"].into_iter().all(on_path)
             }
+            Self::Kubectl => installed().join("kubectl/kubectl").is_file(),
             Self::OidcProvider => node("oidc-provider"),
             Self::Pnpm => pnpm::programs().iter().all(|(_, program)| program.is_file()),
             Self::Pip => ["23.2.1", "25.3", "26.3"]
                 .iter()
                 .all(|version| installed().join(format!("pip-{version}/bin/python")).is_file()),
             Self::PythonKeyring => installed().join("python-keyring/bin/keyring").is_file(),
+            Self::PythonKubernetes => installed().join("python-kubernetes/bin/python").is_file(),
             Self::Uv => installed().join("uv/bin/uv").is_file(),
             Self::Go => installed().join("go/bin/go").is_file(),
+            Self::OldKubectl => installed().join("old-kubectl/kubectl").is_file(),
             Self::OldGit => minor_version(OLD_GIT).is_some_and(|minor| minor < 41),
         }
     }

@@ -312,7 +312,7 @@ fn a_server_that_is_down_costs_nothing_but_this_answer() {
     assert_eq!(browser.opened().len(), 0);
     scene.get().run().assert(0, &scene.get().run().stdout_text(), "");
     // A server that is not there at all.
-    let Scene { authority, host, sandbox, .. } = &scene;
+    let (authority, host, sandbox) = (&scene.authority, &scene.host, &scene.sandbox);
     let issuer = authority.issuer();
     let nowhere = issuer.replace(&issuer[issuer.rfind(':').expect("a port")..], ":9");
     sandbox.config(&format!(

@@ -1,57 +1,64 @@
-//! What most tests begin with: one home, one authorization server, one git host that takes its
-//! tokens, and a profile that binds them. The store is files unless a test says otherwise.
+//! What most tests begin with: a home and an authorization server, and around them a git host that
+//! takes its tokens and a profile that binds it. The store is files unless a test says otherwise.
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::lab::{
-    Authority, Browser, CLIENT_ID, FileSeen, Finished, GitHost, Options, Person, Run, Sandbox,
-    Scheme,
+    Answer, Authority, Browser, CLIENT_ID, FileSeen, Finished, GitHost, Options, Person, Run,
+    Sandbox, Scheme, Step,
 };
 
-pub struct Scene {
+/// A home in which nothing is configured, and an authorization server.
+pub struct Home {
     pub authority: Arc<Authority>,
-    pub host: GitHost,
     pub sandbox: Sandbox,
+}
+
+/// A home with a git host.
+pub struct Scene {
+    home: Home,
+    pub host: GitHost,
     scheme: Scheme,
+}
+
+impl Deref for Scene {
+    type Target = Home;
+
+    fn deref(&self) -> &Home {
+        &self.home
+    }
 }
 
 pub fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_valetkey"))
 }
 
-impl Scene {
-    pub fn new() -> Self {
-        Self::with(Scheme::Basic, Options::default())
-    }
-
-    pub fn with(scheme: Scheme, options: Options) -> Self {
+impl Home {
+    pub fn new(options: Options) -> Self {
         let authority = Arc::new(Authority::start_with(options));
-        let judge = Arc::clone(&authority);
-        let host = GitHost::start(scheme, move |token| judge.token_is_live(token));
-        host.create("team/s.git");
         let sandbox = Sandbox::new(program());
         sandbox.env("VALETKEY_STORE", "file");
-        sandbox.link("git-credential-valetkey");
-        sandbox.git_config("[credential]\n\thelper = valetkey\n");
-        let scene = Self { authority, host, sandbox, scheme };
-        scene.profile("");
-        scene
+        Self { authority, sandbox }
     }
 
-    /// Writes the profile, with lines of the test's own at its end.
-    pub fn profile(&self, more: &str) {
-        let scheme = match self.scheme {
-            Scheme::Basic => "basic",
-            Scheme::Bearer | Scheme::Both => "bearer",
-        };
+    /// Writes a configuration with one profile, for these origins, with lines of the test's own at
+    /// its end.
+    pub fn bind(&self, origins: &[&str], more: &str) {
         self.sandbox.config(&format!(
-            "[profile.lab]\norigins = [\"{}\"]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
-             scheme = \"{scheme}\"\naccount = {{ url = \"{}\", id = \"/login\" }}\n{more}\n",
-            self.host.origin(),
+            "[profile.lab]\norigins = {origins:?}\nissuer = \"{}\"\n\
+             client_id = \"{CLIENT_ID}\"\n{more}\n",
             self.authority.issuer(),
-            self.authority.url("/me"),
         ));
+    }
+
+    /// Whether a token lives, for a server to ask.
+    pub fn judge(&self) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+        let authority = Arc::clone(&self.authority);
+        move |token| authority.token_is_live(token)
     }
 
     /// A person with a browser, for every program from now on.
@@ -66,10 +73,57 @@ impl Scene {
     }
 
     /// Signs in by the browser and lets the person go.
-    pub fn sign_in(&self) {
+    pub fn sign_in_to(&self, url: &str) {
         let _browser = self.browser(Person::Approves);
-        self.sandbox.valetkey(&["login", &self.host.origin()]).run().assert_status(0);
+        self.sandbox.valetkey(&["login", url]).run().assert_status(0);
         self.nobody();
+    }
+
+    /// Everything that was issued has ended, on the server and by our clock, and what comes next
+    /// lives for an hour.
+    pub fn end_tokens(&self) {
+        self.authority.expire_all_access();
+        self.authority.tune(|options| options.expires_in = Some(3600));
+        self.age(3600);
+    }
+
+    /// As the function of this name.
+    pub fn age(&self, seconds: u64) {
+        age(&self.sandbox, seconds);
+    }
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        Self::with(Scheme::Basic, Options::default())
+    }
+
+    pub fn with(scheme: Scheme, options: Options) -> Self {
+        let home = Home::new(options);
+        let host = GitHost::start(scheme, home.judge());
+        host.create("team/s.git");
+        home.sandbox.link("git-credential-valetkey");
+        home.sandbox.git_config("[credential]\n\thelper = valetkey\n");
+        let scene = Self { home, host, scheme };
+        scene.profile("");
+        scene
+    }
+
+    /// Writes the profile, with lines of the test's own at its end.
+    pub fn profile(&self, more: &str) {
+        let scheme = match self.scheme {
+            Scheme::Basic => "basic",
+            Scheme::Bearer | Scheme::Both => "bearer",
+        };
+        let account = self.authority.url("/me");
+        let settings = format!(
+            "scheme = \"{scheme}\"\naccount = {{ url = \"{account}\", id = \"/login\" }}\n{more}"
+        );
+        self.bind(&[&self.host.origin()], &settings);
+    }
+
+    pub fn sign_in(&self) {
+        self.sign_in_to(&self.host.origin());
     }
 
     /// The one record in the file store.
@@ -93,11 +147,6 @@ impl Scene {
         self.sandbox.git(arguments).cwd(self.sandbox.work().join(name))
     }
 
-    /// As the function of this name.
-    pub fn age(&self, seconds: u64) {
-        age(&self.sandbox, seconds);
-    }
-
     /// `get` as git asks it, with both capabilities.
     pub fn get(&self) -> Run {
         self.sandbox.valetkey(&["get"]).stdin(self.question())
@@ -113,6 +162,20 @@ impl Scene {
         let host = self.host.origin().replace("http://", "");
         self.sandbox.valetkey(&["get"]).stdin(format!("protocol=http\nhost={host}\n"))
     }
+}
+
+/// Answers to a renewal in which no client may get to see a token.
+pub fn hostile_renewals() -> Vec<Step> {
+    let token =
+        |token: &str| Step::json(200, &json!({ "access_token": token, "token_type": "Bearer" }));
+    vec![
+        Step::Answer(Answer::html(200, "<html>welcome</html>")),
+        Step::json(200, &json!({ "token_type": "Bearer" })),
+        token("evil\r\nX-Evil: 1"),
+        token(""),
+        Step::Redirect("/evil".to_owned()),
+        Step::Endless,
+    ]
 }
 
 /// The value of a line of an answer.

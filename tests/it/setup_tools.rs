@@ -1,6 +1,6 @@
 //! `valetkey setup` for cargo and terraform: what it writes, what it leaves alone, and what it
 //! takes back. The files are compared byte by byte. That the tools then ask us is shown in
-//! `peers_cargo`, `peers_kubectl` and `peers_terraform`.
+//! `peers::cargo`, `peers::kubectl` and `peers::terraform`.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! The token helper of Vault and OpenBao, byte for byte, through the whole program; rules VT1 to
 //! VT8.
 
-use crate::lab::{CLIENT_ID, Finished, Person, Run};
+use crate::lab::{Finished, Person, Run};
 use crate::scene::Scene;
 
 fn scene() -> Scene {
@@ -54,13 +54,10 @@ fn a_token_is_kept_for_each_address_and_comes_back_as_it_is() {
 fn a_configured_address_answers_from_its_session_and_never_asks() {
     let scene = scene();
     let browser = scene.browser(Person::Approves);
-    scene.sandbox.config(&format!(
-        "[profile.lab]\norigins = [\"https://vault.example\"]\nissuer = \"{}\"\n\
-         client_id = \"{CLIENT_ID}\"\n",
-        scene.authority.issuer(),
-    ));
+    scene.bind(&["https://vault.example"], "");
     let missed = get(&scene, "https://vault.example");
-    missed.assert_status(1).assert_stdout("");
+    // Vault's own sign-in begins like this, and would end with any other status.
+    missed.assert_status(0).assert_stdout("");
     missed.assert_stderr_has("hint: valetkey login https://vault.example");
     assert!(browser.opened().is_empty());
     scene.authority.tune(|options| options.expires_in = Some(30));

@@ -103,7 +103,7 @@ impl GitHost {
         self.journal().snapshot().into_iter().map(header).collect()
     }
 
-    /// A bare repository with one commit on `main`: a file `hello` that says so.
+    /// A bare repository with one commit on `main`: an empty crate called `leaf`.
     pub fn create(&self, repository: &str) -> PathBuf {
         let place = self.repositories.path().join(repository);
         git(self.repositories.path(), &["init", "--quiet", "--bare", "-b", "main", repository], "");
@@ -114,8 +114,10 @@ impl GitHost {
             "commit refs/heads/main\n\
              committer Lab <lab@lab.example> 1700000000 +0000\n\
              data <<END\nthe first commit\nEND\n\
-             M 100644 inline hello\n\
-             data <<END\nhello\nEND\n\n",
+             M 100644 inline src/lib.rs\n\
+             data 0\n\n\
+             M 100644 inline Cargo.toml\n\
+             data <<END\n[package]\nname = \"leaf\"\nversion = \"0.1.0\"\nEND\n\n",
         );
         place
     }
@@ -185,6 +187,10 @@ impl Door {
 }
 
 fn ask_git(backend: &Path, repositories: &Path, request: &Request, user: &str) -> Reply {
+    if request.path.ends_with("/info/lfs/locks") {
+        let nothing = Answer::typed(200, "application/vnd.git-lfs+json", "{\"locks\":[]}");
+        return nothing.into();
+    }
     match run_backend(backend, repositories, request, user) {
         Ok(answer) => answer.into(),
         Err(error) => Answer::text(500, &format!("git http-backend: {error}\n")).into(),

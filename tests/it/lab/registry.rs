@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::server::{Answer, Journal, Reply, Request, Server};
@@ -59,8 +59,12 @@ pub struct Registry {
 pub const IMAGE: &str = "team/image";
 /// What the realm gives for a good secret.
 const PASS: &str = "pass-of-the-registry";
-const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const BLOB: &str = "application/octet-stream";
+/// The layer of either: an archive without files, which is two blocks of nothing.
+const EMPTY_TAR: &str = match std::str::from_utf8(&[0; 1024]) {
+    Ok(text) => text,
+    Err(_) => unreachable!(),
+};
 /// The tag of a helm chart beside the image.
 pub const CHART: &str = "1.0.0";
 
@@ -181,64 +185,84 @@ fn closed(door: Door, origin: &str) -> Answer {
         .with_header("Docker-Distribution-Api-Version", "registry/2.0")
 }
 
-fn content(request: &Request) -> Answer {
-    let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [digest(b"layer")]},
-        "history": [{"created_by": "the laboratory"}],
-    })
-    .to_string();
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": {
-            "mediaType": "application/vnd.docker.container.image.v1+json",
-            "size": config.len(), "digest": digest(config.as_bytes()),
-        },
-        "layers": [{
-            "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-            "size": 5, "digest": digest(b"layer"),
-        }],
-    })
-    .to_string();
-    let chart_config = json!({"apiVersion": "v2", "name": "image", "version": CHART}).to_string();
-    let chart = json!({
-        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
-        "config": {
-            "mediaType": "application/vnd.cncf.helm.config.v1+json",
-            "size": chart_config.len(), "digest": digest(chart_config.as_bytes()),
-        },
-        "layers": [{
-            "mediaType": "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
-            "size": 5, "digest": digest(b"layer"),
-        }],
-    })
-    .to_string();
-    let of_chart = digest(chart.as_bytes());
-    let below = request.path.strip_prefix(&format!("/v2/{IMAGE}/")).unwrap_or_default();
-    let blob = |content: &str| {
-        Answer::typed(200, "application/octet-stream", content)
-            .with_header("Docker-Content-Digest", &digest(content.as_bytes()))
-    };
-    let of_manifest = digest(manifest.as_bytes());
-    match below {
-        "" if request.path == "/v2/" => Answer::json(200, &json!({}))
-            .with_header("Docker-Distribution-Api-Version", "registry/2.0"),
-        "tags/list" => Answer::json(200, &json!({"name": IMAGE, "tags": ["latest", CHART]})),
-        _ if below == format!("manifests/{CHART}") || below == format!("manifests/{of_chart}") => {
-            Answer::typed(200, OCI_MANIFEST, &chart).with_header("Docker-Content-Digest", &of_chart)
-        }
-        _ if below == format!("blobs/{}", digest(chart_config.as_bytes())) => blob(&chart_config),
-        _ if below == "manifests/latest" || below == format!("manifests/{of_manifest}") => {
-            Answer::typed(200, MANIFEST, &manifest)
-                .with_header("Docker-Content-Digest", &of_manifest)
-        }
-        _ if below == format!("blobs/{}", digest(config.as_bytes())) => blob(&config),
-        _ if below == format!("blobs/{}", digest(b"layer")) => blob("layer"),
-        _ => Answer::json(404, &json!({"errors": [{"code": "NOT_FOUND"}]})),
+/// The image or the chart: they differ in the media types and in what the configuration says.
+struct Artifact {
+    tag: &'static str,
+    media_type: &'static str,
+    manifest: String,
+    config: String,
+}
+
+impl Artifact {
+    fn new(tag: &'static str, types: [&'static str; 3], config: &Value) -> Self {
+        let [media_type, of_config, of_layer] = types;
+        let config = config.to_string();
+        let part = |media_type: &str, content: &str| json!({"mediaType": media_type, "size": content.len(), "digest": digest(content)});
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": media_type,
+            "config": part(of_config, &config), "layers": [part(of_layer, EMPTY_TAR)],
+        });
+        Self { tag, media_type, manifest: manifest.to_string(), config }
+    }
+
+    fn image() -> Self {
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [digest(EMPTY_TAR)]},
+            "history": [{"created_by": "the laboratory"}],
+        });
+        let types = [
+            "application/vnd.docker.distribution.manifest.v2+json",
+            "application/vnd.docker.container.image.v1+json",
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        ];
+        Self::new("latest", types, &config)
+    }
+
+    fn chart() -> Self {
+        let types = [
+            "application/vnd.oci.image.manifest.v1+json",
+            "application/vnd.cncf.helm.config.v1+json",
+            "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+        ];
+        Self::new(CHART, types, &json!({"apiVersion": "v2", "name": "image", "version": CHART}))
+    }
+
+    /// What stands at a path below the name: a manifest or a blob.
+    fn at(&self, path: &str) -> Option<Answer> {
+        let of_manifest = digest(&self.manifest);
+        let (media_type, content) = match path.split_once('/')? {
+            ("manifests", name) if name == self.tag || name == of_manifest => {
+                (self.media_type, self.manifest.as_str())
+            }
+            ("blobs", name) if name == digest(&self.config) => (BLOB, self.config.as_str()),
+            ("blobs", name) if name == digest(EMPTY_TAR) => (BLOB, EMPTY_TAR),
+            _ => return None,
+        };
+        let answer = Answer::typed(200, media_type, content);
+        Some(answer.with_header("Docker-Content-Digest", &digest(content)))
     }
 }
 
-fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+/// Whoever pushes what is here already uploads nothing but the manifest.
+fn content(request: &Request) -> Answer {
+    let below = request.path.strip_prefix(&format!("/v2/{IMAGE}/")).unwrap_or_default();
+    match (request.method.as_str(), below) {
+        (_, "") if request.path == "/v2/" => Answer::json(200, &json!({}))
+            .with_header("Docker-Distribution-Api-Version", "registry/2.0"),
+        (_, "tags/list") => Answer::json(200, &json!({"name": IMAGE, "tags": ["latest", CHART]})),
+        ("PUT", "manifests/latest") => {
+            let body = String::from_utf8_lossy(&request.body);
+            Answer::empty(201).with_header("Docker-Content-Digest", &digest(&body))
+        }
+        _ => Artifact::image()
+            .at(below)
+            .or_else(|| Artifact::chart().at(below))
+            .unwrap_or_else(|| Answer::json(404, &json!({"errors": [{"code": "NOT_FOUND"}]}))),
+    }
+}
+
+fn digest(content: &str) -> String {
+    let hex: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }

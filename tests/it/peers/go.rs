@@ -1,39 +1,32 @@
 //! go against a module proxy that wants a token, over TLS: go sends none without.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::{Peer, here, installed};
 use crate::lab::server::{Answer, Reply, Request, Server};
 use crate::lab::tls::{CertificateAuthority, TlsFront};
-use crate::lab::{CLIENT_ID, Options, Person, Run, Scheme};
-use crate::scene::{Scene, program};
+use crate::lab::{Options, Person, Run, Step};
+use crate::scene::{Home, program};
 
 struct Proxy {
-    scene: Scene,
+    home: Home,
     server: Server,
     front: TlsFront,
 }
 
 impl Proxy {
-    fn start(options: Options) -> Self {
-        let scene = Scene::with(Scheme::Bearer, options);
-        let judge = Arc::clone(&scene.authority);
+    fn start() -> Self {
+        let home = Home::new(Options::default());
+        let is_live = home.judge();
         let server = Server::start(move |request: &Request| {
-            let good = request.bearer().is_some_and(|token| judge.token_is_live(token));
-            answer(request, good)
+            answer(request, request.bearer().is_some_and(&is_live))
         });
-        let authority = CertificateAuthority::new();
-        let front = TlsFront::start(&authority, "localhost", &server.origin());
-        let proxy = Self { scene, server, front };
-        let sandbox = &proxy.scene.sandbox;
-        sandbox.config(&format!(
-            "[profile.proxy]\norigins = [\"{}\"]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
-             scheme = \"bearer\"\n",
-            proxy.url(),
-            proxy.scene.authority.issuer(),
-        ));
-        let certificate = sandbox.write("ca.pem", authority.pem().as_bytes(), 0o600);
+        let trust = CertificateAuthority::new();
+        let front = TlsFront::start(&trust, "localhost", &server.origin());
+        let proxy = Self { home, server, front };
+        proxy.home.bind(&[&proxy.url()], "scheme = \"bearer\"");
+        let sandbox = &proxy.home.sandbox;
+        let certificate = sandbox.write("ca.pem", trust.pem().as_bytes(), 0o600);
         let command = format!("{} goauth", program().display());
         for (name, value) in [
             ("GOPROXY", proxy.url().as_str()),
@@ -46,7 +39,7 @@ impl Proxy {
         ] {
             sandbox.env(name, value);
         }
-        proxy.scene.nobody();
+        proxy.home.nobody();
         proxy
     }
 
@@ -54,16 +47,9 @@ impl Proxy {
         format!("https://localhost:{}", self.front.address().port())
     }
 
-    fn sign_in(&self) {
-        let browser = self.scene.browser(Person::Approves);
-        self.scene.sandbox.valetkey(&["login", &self.url()]).run().assert_status(0);
-        drop(browser);
-        self.scene.nobody();
-    }
-
     /// `go list -m -versions`, which asks the proxy one question a module.
     fn list(&self, modules: &[&str]) -> Run {
-        let run = self.scene.sandbox.run(go(), &["list", "-m", "-versions"]);
+        let run = self.home.sandbox.run(go(), &["list", "-m", "-versions"]);
         modules.iter().fold(run, Run::arg)
     }
 
@@ -83,7 +69,7 @@ fn answer(request: &Request, good: bool) -> Reply {
     if request.path.contains("/hidden/") && !good {
         return Answer::text(404, "not found\n").into();
     }
-    if !good {
+    if !good || request.path.contains("/forbidden/") {
         return Answer::empty(401).with_header("WWW-Authenticate", "Bearer").into();
     }
     match Path::new(&request.path).file_name().and_then(|name| name.to_str()) {
@@ -102,8 +88,8 @@ fn a_ready_token_is_sent_with_the_first_request() {
     if !here(&[Peer::Go]) {
         return;
     }
-    let proxy = Proxy::start(Options::default());
-    proxy.sign_in();
+    let proxy = Proxy::start();
+    proxy.home.sign_in_to(&proxy.url());
     let listed = proxy.list(&["lab.example/m"]).run();
     listed.assert(0, "lab.example/m v1.0.0\n", "");
     assert_eq!(proxy.without(0), 0);
@@ -111,7 +97,7 @@ fn a_ready_token_is_sent_with_the_first_request() {
     let missing = proxy.list(&["lab.example/missing"]).run();
     assert_ne!(missing.status, 0);
     missing.assert_stderr_has("404 Not Found");
-    assert_eq!(proxy.scene.authority.asked_for("refresh_token"), 0);
+    assert_eq!(proxy.home.authority.asked_for("refresh_token"), 0);
 }
 
 #[test]
@@ -119,13 +105,13 @@ fn one_sign_in_serves_every_module() {
     if !here(&[Peer::Go]) {
         return;
     }
-    let proxy = Proxy::start(Options::default());
+    let proxy = Proxy::start();
     let refused = proxy.list(&["lab.example/m"]).run();
     assert_ne!(refused.status, 0);
     refused.assert_stderr_has("401 Unauthorized");
-    let shown = proxy.scene.sandbox.run(go(), &["list", "-x", "-m", "-versions", "lab.example/m"]);
+    let shown = proxy.home.sandbox.run(go(), &["list", "-x", "-m", "-versions", "lab.example/m"]);
     shown.run().assert_stderr_has(&format!("hint: valetkey login {}", proxy.url()));
-    let browser = proxy.scene.browser(Person::Approves);
+    let browser = proxy.home.browser(Person::Approves);
     let run = proxy.list(&["lab.example/m"]).remove_env("VALETKEY_INTERACTIVE");
     assert_ne!(run.env("CI", "true").run().status, 0);
     // What is not found is no reason to ask a person.
@@ -135,7 +121,7 @@ fn one_sign_in_serves_every_module() {
     listed.assert_status(0);
     assert_eq!(listed.stdout_text().lines().count(), 5);
     assert_eq!(browser.opened().len(), 1);
-    proxy.scene.nobody();
+    proxy.home.nobody();
     proxy.list(&["lab.example/hidden/m"]).run().assert(0, "lab.example/hidden/m v1.0.0\n", "");
 }
 
@@ -144,18 +130,51 @@ fn a_token_that_is_about_to_end_is_renewed_in_silence() {
     if !here(&[Peer::Go]) {
         return;
     }
-    let proxy = Proxy::start(Options { expires_in: Some(30), ..Options::default() });
-    proxy.sign_in();
-    proxy.scene.authority.expire_all_access();
-    proxy.scene.authority.tune(|options| options.expires_in = Some(3600));
+    let proxy = Proxy::start();
+    proxy.home.sign_in_to(&proxy.url());
+    proxy.home.end_tokens();
     let all: Vec<_> = (0..20).map(|_| proxy.list(&FIVE[..2]).start()).collect();
     for one in all {
         one.wait().assert(0, "lab.example/a v1.0.0\nlab.example/b v1.0.0\n", "");
     }
-    assert_eq!(proxy.scene.authority.asked_for("refresh_token"), 1);
+    assert_eq!(proxy.home.authority.asked_for("refresh_token"), 1);
     let before = proxy.server.journal().snapshot().len();
     proxy.list(&FIVE).run().assert_status(0);
     assert_eq!(proxy.without(before), 0);
+}
+
+/// GO13: go says that something was rejected, and not what.
+#[test]
+fn a_revoked_token_is_replaced_within_the_command_and_a_good_one_stays() {
+    if !here(&[Peer::Go]) {
+        return;
+    }
+    let proxy = Proxy::start();
+    proxy.home.sign_in_to(&proxy.url());
+    let authority = &proxy.home.authority;
+    let revoke = || {
+        proxy.home.age(120);
+        authority.expire_all_access();
+    };
+    revoke();
+    assert_eq!(proxy.list(&FIVE).run().assert_success().lines().count(), 5);
+    assert_eq!(authority.asked_for("refresh_token"), 1);
+    revoke();
+    let all: Vec<_> = (0..20).map(|_| proxy.list(&FIVE[..1]).start()).collect();
+    for one in all {
+        one.wait().assert(0, "lab.example/a v1.0.0\n", "");
+    }
+    assert_eq!(authority.asked_for("refresh_token"), 2);
+    // A host that lets nobody in is believed once, and while the server is away not at all.
+    proxy.home.age(120);
+    authority.next("/token", vec![Step::status(503)]);
+    for asked in [3, 4, 4] {
+        let refused = proxy.list(&["lab.example/forbidden/m"]).run();
+        assert_ne!(refused.status, 0);
+        refused.assert_stderr_has("401 Unauthorized");
+        assert_eq!(authority.asked_for("refresh_token"), asked);
+        proxy.list(&FIVE[..1]).run().assert(0, "lab.example/a v1.0.0\n", "");
+    }
 }
 
 #[test]
@@ -163,9 +182,9 @@ fn setup_writes_gos_own_environment_and_takes_it_back() {
     if !here(&[Peer::Go]) {
         return;
     }
-    let proxy = Proxy::start(Options::default());
-    proxy.sign_in();
-    let sandbox = &proxy.scene.sandbox;
+    let proxy = Proxy::start();
+    proxy.home.sign_in_to(&proxy.url());
+    let sandbox = &proxy.home.sandbox;
     sandbox.remove_env("GOAUTH");
     let path = std::env::join_paths(
         std::iter::once(sandbox.bin().to_owned())

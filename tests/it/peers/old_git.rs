@@ -3,11 +3,11 @@
 
 use super::chains::assert_one_session;
 use super::{Peer, here, with_old_git};
-use crate::lab::{Options, Person, Scheme};
+use crate::lab::Person;
 use crate::scene::Scene;
 
-fn scene(options: Options) -> Scene {
-    let scene = Scene::with(Scheme::Basic, options);
+fn scene() -> Scene {
+    let scene = Scene::new();
     with_old_git(&scene.sandbox);
     let version = scene.sandbox.git(&["version"]).run();
     assert!(version.stdout_text().starts_with("git version 2.39"), "{version}");
@@ -19,7 +19,7 @@ fn clone_fetch_and_push_ask_once() {
     if !here(&[Peer::OldGit]) {
         return;
     }
-    let scene = scene(Options::default());
+    let scene = scene();
     let browser = scene.browser(Person::Approves);
     scene.clone_to("s").assert_status(0).assert_stdout("");
     scene.nobody();
@@ -33,28 +33,13 @@ fn clone_fetch_and_push_ask_once() {
     assert_one_session(&scene);
 }
 
-#[test]
-fn an_expired_token_is_renewed_before_it_is_handed_out() {
-    if !here(&[Peer::OldGit]) {
-        return;
-    }
-    let scene = scene(Options { expires_in: Some(1), ..Options::default() });
-    scene.sign_in();
-    scene.authority.expire_all_access();
-    scene.authority.tune(|options| options.expires_in = Some(3600));
-    scene.clone_to("s").assert(0, "", "");
-    scene.git_in("s", &["fetch", "--quiet"]).run().assert(0, "", "");
-    assert_eq!(scene.authority.asked_for("refresh_token"), 1);
-    assert_one_session(&scene);
-}
-
 /// This git cannot ask twice in a command: the first one pays, with an `erase`.
 #[test]
 fn a_revoked_token_costs_one_command() {
     if !here(&[Peer::OldGit]) {
         return;
     }
-    let scene = scene(Options::default());
+    let scene = scene();
     scene.sign_in();
     scene.clone_to("s").assert(0, "", "");
     scene.authority.expire_all_access();

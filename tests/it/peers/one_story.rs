@@ -1,47 +1,38 @@
 //! The first promise: one sign-in, and five tools at five servers.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::{Peer, here, installed};
 use crate::lab::tls::{CertificateAuthority, TlsFront};
-use crate::lab::{
-    Authority, Browser, CLIENT_ID, CrateHost, Door, GitHost, Person, Registry, Sandbox, Scheme,
-};
-use crate::scene::program;
-use crate::{peers_kubectl, planted};
+use crate::lab::{CLIENT_ID, CrateHost, Door, GitHost, Options, Person, Registry, Sandbox, Scheme};
+use crate::planted;
+use crate::scene::Home;
 
 const CARGO: &str = env!("CARGO");
 
 /// git clones and the browser opens; docker, cargo, uv and kubectl find everybody signed in.
 #[test]
 fn who_signed_in_for_git_is_signed_in_for_docker_cargo_uv_and_kubectl() {
-    if !here(&[Peer::Docker, Peer::Uv, Peer::Pip]) {
+    if !here(&[Peer::Docker, Peer::Kubectl, Peer::Uv, Peer::Pip]) {
         return;
     }
-    let Some(kubectl) = peers_kubectl::kubectl() else { return };
-    let authority = Arc::new(Authority::start());
-    let judge = || {
-        let authority = Arc::clone(&authority);
-        move |token: &str| authority.token_is_live(token)
-    };
-    let code = GitHost::start(Scheme::Basic, judge());
+    let home = Home::new(Options::default());
+    let code = GitHost::start(Scheme::Basic, home.judge());
     code.create("team/s.git");
-    let good = judge();
+    let good = home.judge();
     let images = Registry::start(Door::Realm, move |_, password| good(password));
-    let good = judge();
+    let good = home.judge();
     let crates = CrateHost::start(move |sent| sent.strip_prefix("Bearer ").is_some_and(&good));
-    let packages = super::python::start_index(judge());
-    let cluster = peers_kubectl::start_api(judge());
+    let packages = super::python::start_index(home.judge());
+    let cluster = super::kubectl::start_api(home.judge());
     let trust = CertificateAuthority::new();
     let cluster = TlsFront::start(&trust, "127.0.0.1", &cluster.origin());
     let cluster_url = format!("https://{}", cluster.address());
 
-    let sandbox = Sandbox::new(program());
-    sandbox.env("VALETKEY_STORE", "file").env("VALETKEY_INTERACTIVE", "always");
+    let (sandbox, authority) = (&home.sandbox, &home.authority);
     sandbox.env("RUSTC", Path::new(CARGO).with_file_name("rustc"));
     sandbox.link("valetkey");
     sandbox.config(&format!(
@@ -53,7 +44,8 @@ fn who_signed_in_for_git_is_signed_in_for_docker_cargo_uv_and_kubectl() {
         crates.index(),
         packages.origin(),
     ));
-    kubeconfig(&sandbox, &cluster_url, &trust);
+    kubeconfig(sandbox, &cluster_url, &trust);
+    let kubectl = installed().join("kubectl/kubectl");
     std::os::unix::fs::symlink(kubectl, sandbox.bin().join("kubectl")).expect("a new link");
     for arguments in [
         &["setup", "git"][..],
@@ -73,7 +65,7 @@ fn who_signed_in_for_git_is_signed_in_for_docker_cargo_uv_and_kubectl() {
     sandbox.write("work/user/Cargo.toml", manifest.as_bytes(), 0o644);
     sandbox.write("work/user/src/lib.rs", b"", 0o644);
 
-    let browser = Browser::start(&sandbox, Person::Approves);
+    let browser = home.browser(Person::Approves);
     sandbox.git(&["clone", "--quiet", &code.url("team/s.git"), "s"]).run().assert_status(0);
     assert_eq!(browser.opened().len(), 1);
 
@@ -93,7 +85,7 @@ fn who_signed_in_for_git_is_signed_in_for_docker_cargo_uv_and_kubectl() {
     install.run().assert_status(0);
     assert!(sandbox.work().join("packages/labpkg-1.0.dist-info").exists());
     let version = ["--context", "lab-valetkey", "get", "--raw", "/version"];
-    sandbox.run("kubectl", &version).run().assert(0, peers_kubectl::ANSWER, "");
+    sandbox.run("kubectl", &version).run().assert(0, super::kubectl::ANSWER, "");
 
     assert_eq!(browser.opened().len(), 1, "one sign-in for all of them");
     assert_eq!(authority.asked_for("authorization_code"), 1);

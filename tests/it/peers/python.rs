@@ -3,15 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::{Peer, here, installed};
 use crate::lab::server::{Answer, Reply, Request, Server};
-use crate::lab::{CLIENT_ID, Finished, Options, Person, Run, Scheme};
-use crate::scene::Scene;
+use crate::lab::{Finished, Options, Person, Run};
+use crate::scene::{Home, Scene};
 
 /// Each speaks to the program in its own way, and the last one without a user name too.
 const OLD_PIPS: [&str; 2] = ["23.2.1", "25.3"];
@@ -21,36 +20,19 @@ const NEW_PIP: &str = "26.3";
 const TYPED: &str = "typed by hand";
 
 struct Index {
-    scene: Scene,
+    home: Home,
     server: Server,
 }
 
 impl Index {
-    fn start(options: Options) -> Self {
-        let scene = Scene::with(Scheme::Basic, options);
-        scene.sandbox.link("keyring");
-        let judge = Arc::clone(&scene.authority);
-        let server =
-            start_index(move |password| password == TYPED || judge.token_is_live(password));
-        let index = Self { scene, server };
-        index.bind(&index.server.origin());
-        index.scene.nobody();
-        index
-    }
-
-    fn bind(&self, origin: &str) {
-        self.scene.sandbox.config(&format!(
-            "[profile.index]\norigins = [\"{origin}\"]\nissuer = \"{}\"\n\
-             client_id = \"{CLIENT_ID}\"\n",
-            self.scene.authority.issuer(),
-        ));
-    }
-
-    fn sign_in(&self) {
-        let browser = self.scene.browser(Person::Approves);
-        self.scene.sandbox.valetkey(&["login", &self.server.origin()]).run().assert_status(0);
-        drop(browser);
-        self.scene.nobody();
+    fn start() -> Self {
+        let home = Home::new(Options::default());
+        home.sandbox.link("keyring");
+        let is_live = home.judge();
+        let server = start_index(move |password| password == TYPED || is_live(password));
+        home.bind(&[&server.origin()], "");
+        home.nobody();
+        Self { home, server }
     }
 
     /// The index, with a user name where the client needs one to ask at all.
@@ -63,7 +45,7 @@ impl Index {
         let python = installed().join(format!("pip-{version}/bin/python"));
         let words =
             ["-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--retries=0"];
-        let run = self.scene.sandbox.run(python, &words);
+        let run = self.home.sandbox.run(python, &words);
         let run = run.arg("--disable-pip-version-check").arg("--keyring-provider=subprocess");
         run.arg("--index-url").arg(self.url(user)).arg("-d").arg(version).arg("labpkg")
     }
@@ -71,7 +53,7 @@ impl Index {
     fn uv(&self, target: &str) -> Run {
         let python = installed().join(format!("pip-{NEW_PIP}/bin/python"));
         let words = ["pip", "install", "--quiet", "--no-cache", "--keyring-provider=subprocess"];
-        let run = self.scene.sandbox.run(uv(), &words).arg("--target").arg(target);
+        let run = self.home.sandbox.run(uv(), &words).arg("--target").arg(target);
         run.arg("--python").arg(python).arg("labpkg")
     }
 
@@ -84,12 +66,12 @@ impl Index {
             "[[index]]\nurl = \"{}\"\ndefault = true\nauthenticate = \"always\"\n",
             self.url(None)
         );
-        let path = self.scene.sandbox.write("uv.toml", text.as_bytes(), 0o600);
+        let path = self.home.sandbox.write("uv.toml", text.as_bytes(), 0o600);
         self.uv(target).arg("--config-file").arg(path)
     }
 
     fn has(&self, path: &str) -> bool {
-        self.scene.sandbox.work().join(path).exists()
+        self.home.sandbox.work().join(path).exists()
     }
 
     /// The passwords that the index saw, one after the other.
@@ -173,10 +155,9 @@ fn every_pip_gets_the_token_and_an_old_one_is_renewed_in_silence() {
     if !here(&[Peer::Pip]) {
         return;
     }
-    let index = Index::start(Options { expires_in: Some(30), ..Options::default() });
-    index.sign_in();
-    index.scene.authority.expire_all_access();
-    index.scene.authority.tune(|options| options.expires_in = Some(3600));
+    let index = Index::start();
+    index.home.sign_in_to(&index.server.origin());
+    index.home.end_tokens();
     for version in OLD_PIPS.into_iter().chain([NEW_PIP]) {
         index.pip(version, Some("oauth2")).arg("--no-input").run().assert_status(0);
         assert!(index.has(&format!("{version}/{FILE}")), "{version}");
@@ -184,7 +165,7 @@ fn every_pip_gets_the_token_and_an_old_one_is_renewed_in_silence() {
     // 26.2 and later need no user name.
     index.pip(NEW_PIP, None).arg("--no-input").run().assert_status(0);
     assert_eq!(index.passwords().len(), 1, "one token for all");
-    assert_eq!(index.scene.authority.asked_for("refresh_token"), 1);
+    assert_eq!(index.home.authority.asked_for("refresh_token"), 1);
 }
 
 /// 26.2 and later show nothing of what we say and give us no input: the browser opens all the same.
@@ -193,18 +174,18 @@ fn pip_signs_a_person_in_once_and_fails_at_once_without_one() {
     if !here(&[Peer::Pip]) {
         return;
     }
-    let index = Index::start(Options::default());
+    let index = Index::start();
     let hint = format!("hint: valetkey login {}", index.server.origin());
     let old = index.pip(OLD_PIPS[0], Some("oauth2")).arg("--no-input").run();
     refused(&old);
     old.assert_stderr_has(&hint);
-    let browser = index.scene.browser(Person::Approves);
+    let browser = index.home.browser(Person::Approves);
     let run = index.pip(NEW_PIP, None).arg("--no-input").remove_env("VALETKEY_INTERACTIVE");
     refused(&run.env("CI", "true").run());
     assert!(browser.opened().is_empty());
     index.pip(NEW_PIP, None).arg("--no-input").run().assert_status(0);
     assert_eq!(browser.opened().len(), 1);
-    index.scene.nobody();
+    index.home.nobody();
     index.pip(OLD_PIPS[0], Some("oauth2")).arg("--no-input").run().assert_status(0);
     assert_eq!(browser.opened().len(), 1);
 }
@@ -215,14 +196,14 @@ fn pip_lets_us_keep_what_a_person_typed() {
     if !here(&[Peer::Pip]) {
         return;
     }
-    let index = Index::start(Options::default());
-    index.bind("https://elsewhere.example");
+    let index = Index::start();
+    index.home.bind(&["https://elsewhere.example"], "");
     let typing = index.pip(NEW_PIP, None).stdin("alice\ny\n").terminal().start();
     typing.terminal_expect("Password: ");
     typing.terminal_type(&format!("{TYPED}\n"));
     typing.wait().assert_status(0);
     let host = index.server.origin().replace("http://", "");
-    let kept = index.scene.sandbox.run("keyring", &["get", &host, "alice"]).run();
+    let kept = index.home.sandbox.run("keyring", &["get", &host, "alice"]).run();
     kept.assert(0, &format!("{TYPED}\n"), "");
     index.pip(NEW_PIP, Some("alice")).arg("--no-input").run().assert_status(0);
     index.pip(OLD_PIPS[0], Some("alice")).arg("--no-input").run().assert_status(0);
@@ -233,16 +214,16 @@ fn uv_asks_with_and_without_a_user_name() {
     if !here(&[Peer::Pip, Peer::Uv]) {
         return;
     }
-    let index = Index::start(Options::default());
+    let index = Index::start();
     refused(&index.uv_with_user("a").run());
     refused(&index.uv_without_user("a").run());
-    let browser = index.scene.browser(Person::Approves);
+    let browser = index.home.browser(Person::Approves);
     let ci = index.uv_with_user("a").remove_env("VALETKEY_INTERACTIVE").env("CI", "true").run();
     refused(&ci);
     assert!(browser.opened().is_empty());
     index.uv_without_user("b").run().assert_status(0);
     assert_eq!(browser.opened().len(), 1);
-    index.scene.nobody();
+    index.home.nobody();
     index.uv_with_user("c").run().assert_success();
     index.uv_without_user("d").run().assert_success();
     assert!(["b", "c", "d"].iter().all(|target| index.has(&format!("{target}/labpkg"))));
@@ -254,16 +235,15 @@ fn twenty_uvs_at_once_renew_once() {
     if !here(&[Peer::Pip, Peer::Uv]) {
         return;
     }
-    let index = Index::start(Options { expires_in: Some(30), ..Options::default() });
-    index.sign_in();
-    index.scene.authority.expire_all_access();
-    index.scene.authority.tune(|options| options.expires_in = Some(3600));
+    let index = Index::start();
+    index.home.sign_in_to(&index.server.origin());
+    index.home.end_tokens();
     let all: Vec<_> =
         (0..20).map(|number| index.uv_with_user(&format!("t{number}")).start()).collect();
     for one in all {
         one.wait().assert_success();
     }
-    assert_eq!(index.scene.authority.asked_for("refresh_token"), 1);
+    assert_eq!(index.home.authority.asked_for("refresh_token"), 1);
     assert_eq!(index.passwords().len(), 1);
 }
 

@@ -7,10 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 
-use crate::lab::{
-    Answer, Authority, Browser, CLIENT_ID, Options, Person, Reply, Request, Run, Sandbox, Server,
-};
-use crate::scene::program;
+use crate::lab::{Answer, CLIENT_ID, Options, Person, Reply, Request, Run, Server};
+use crate::scene::Home;
 
 /// Not an error under CI either: no registry of packages has it.
 #[expect(clippy::print_stderr, reason = "a test that is left out says so")]
@@ -26,30 +24,29 @@ fn terraform() -> Option<PathBuf> {
 
 struct Workshop {
     terraform: PathBuf,
-    authority: Arc<Authority>,
+    home: Home,
     /// Tokens that are good although the authority knows nothing of them.
     pasted: Arc<Mutex<Vec<String>>>,
     registry: Server,
-    sandbox: Sandbox,
 }
 
 /// The host as terraform knows it; its configuration says where the services are, so that no name
 /// is looked up.
 const HOST: &str = "modules.lab.example";
+const ORIGIN: &str = "https://modules.lab.example";
 
 impl Workshop {
     fn start(options: Options) -> Option<Self> {
         let terraform = terraform()?;
-        let authority = Arc::new(Authority::start_with(options));
+        let home = Home::new(options);
         let pasted: Arc<Mutex<Vec<String>>> = Arc::default();
         let archive = archive();
         let registry = Server::start_knowing_origin(|origin| {
-            let (origin, judge, pasted) =
-                (origin.to_owned(), Arc::clone(&authority), Arc::clone(&pasted));
+            let (origin, is_live, pasted) = (origin.to_owned(), home.judge(), Arc::clone(&pasted));
             move |request: &Request| -> Reply {
                 let good = request.bearer().is_some_and(|token| {
                     let pasted = pasted.lock().unwrap_or_else(PoisonError::into_inner);
-                    judge.token_is_live(token) || pasted.iter().any(|good| good == token)
+                    is_live(token) || pasted.iter().any(|good| good == token)
                 });
                 match request.path.as_str() {
                     "/archive.tar.gz" => {
@@ -67,54 +64,31 @@ impl Workshop {
                 }
             }
         });
-        let sandbox = Sandbox::new(program());
-        sandbox
-            .env("VALETKEY_STORE", "file")
-            .env("VALETKEY_INTERACTIVE", "never")
-            .env("CHECKPOINT_DISABLE", "1");
+        home.nobody();
+        home.sandbox.env("CHECKPOINT_DISABLE", "1");
         let configuration = format!(
             "host \"{HOST}\" {{\n  services = {{\n    \"modules.v1\" = \"{}/v1/modules/\"\n    \
              \"login.v1\" = {{ client = \"{CLIENT_ID}\", authz = \"{}\", token = \"{}\", \
              ports = [20000, 60000] }}\n  }}\n}}\n",
             registry.origin(),
-            authority.url("/authorize"),
-            authority.url("/token"),
+            home.authority.url("/authorize"),
+            home.authority.url("/token"),
         );
-        sandbox.write("home/.terraformrc", configuration.as_bytes(), 0o644);
-        sandbox.valetkey(&["setup", "terraform"]).run().assert_status(0);
-        let workshop = Self { terraform, authority, pasted, registry, sandbox };
-        workshop.sandbox.config(&format!(
-            "[profile.lab]\norigins = [\"https://{HOST}\"]\nissuer = \"{}\"\n\
-             client_id = \"{CLIENT_ID}\"\n",
-            workshop.authority.issuer(),
-        ));
-        Some(workshop)
-    }
-
-    fn browser(&self, person: Person) -> Browser {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
-        Browser::start(&self.sandbox, person)
-    }
-
-    fn nobody(&self) {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "never");
-    }
-
-    fn sign_in(&self) {
-        let _browser = self.browser(Person::Approves);
-        self.sandbox.valetkey(&["login", &format!("https://{HOST}")]).run().assert_status(0);
-        self.nobody();
+        home.sandbox.write("home/.terraformrc", configuration.as_bytes(), 0o644);
+        home.sandbox.valetkey(&["setup", "terraform"]).run().assert_status(0);
+        home.bind(&[ORIGIN], "");
+        Some(Self { terraform, home, pasted, registry })
     }
 
     fn call(&self, arguments: &[&str]) -> Run {
-        self.sandbox.run(&self.terraform, arguments)
+        self.home.sandbox.run(&self.terraform, arguments)
     }
 
     /// Downloads the module into a directory that has never seen it.
     fn init(&self, name: &str) -> Run {
         let main = format!("module \"hello\" {{\n  source = \"{HOST}/lab/hello/any\"\n}}\n");
-        self.sandbox.write(&format!("work/{name}/main.tf"), main.as_bytes(), 0o644);
-        self.call(&["init", "-no-color"]).cwd(self.sandbox.work().join(name))
+        self.home.sandbox.write(&format!("work/{name}/main.tf"), main.as_bytes(), 0o644);
+        self.call(&["init", "-no-color"]).cwd(self.home.sandbox.work().join(name))
     }
 }
 
@@ -134,39 +108,39 @@ fn archive() -> Vec<u8> {
 #[test]
 fn an_init_signs_in_once_and_everything_after_it_is_silent() {
     let Some(workshop) = Workshop::start(Options::default()) else { return };
-    let browser = workshop.browser(Person::Approves);
+    let browser = workshop.home.browser(Person::Approves);
     workshop.init("one").run().assert_status(0);
     assert_eq!(browser.opened().len(), 1);
-    workshop.nobody();
+    workshop.home.nobody();
     workshop.init("two").run().assert_success();
-    assert_eq!(workshop.authority.asked_for("authorization_code"), 1);
-    assert_eq!(workshop.authority.asked_for("refresh_token"), 0);
+    assert_eq!(workshop.home.authority.asked_for("authorization_code"), 1);
+    assert_eq!(workshop.home.authority.asked_for("refresh_token"), 0);
 }
 
 #[test]
 fn a_token_that_ends_is_renewed_before_terraform_sees_it() {
     let options = Options { expires_in: Some(30), ..Options::default() };
     let Some(workshop) = Workshop::start(options) else { return };
-    workshop.sign_in();
-    workshop.authority.expire_all_access();
-    workshop.authority.tune(|options| options.expires_in = Some(3600));
+    workshop.home.sign_in_to(ORIGIN);
+    workshop.home.authority.expire_all_access();
+    workshop.home.authority.tune(|options| options.expires_in = Some(3600));
     let started: Vec<_> =
         (0..20).map(|number| workshop.init(&format!("at-once-{number}")).start()).collect();
     for init in started {
         init.wait().assert_success();
     }
-    assert_eq!(workshop.authority.asked_for("refresh_token"), 1);
+    assert_eq!(workshop.home.authority.asked_for("refresh_token"), 1);
 }
 
 #[test]
 fn where_nobody_can_be_asked_terraform_goes_on_without() {
     let Some(workshop) = Workshop::start(Options::default()) else { return };
-    let browser = workshop.browser(Person::Approves);
-    workshop.nobody();
+    let browser = workshop.home.browser(Person::Approves);
+    workshop.home.nobody();
     let finished = workshop.init("one").run();
     assert_ne!(finished.status, 0);
     finished.assert_stderr_has("401 Unauthorized");
-    workshop.sandbox.remove_env("VALETKEY_INTERACTIVE");
+    workshop.home.sandbox.remove_env("VALETKEY_INTERACTIVE");
     assert_ne!(workshop.init("two").env("CI", "true").run().status, 0);
     assert!(browser.opened().is_empty());
     assert!(workshop.registry.journal().count(|entry| entry.request.bearer().is_some()) == 0);
@@ -176,8 +150,8 @@ fn where_nobody_can_be_asked_terraform_goes_on_without() {
 #[test]
 fn a_person_is_met_on_the_terminal() {
     let Some(workshop) = Workshop::start(Options::default()) else { return };
-    let browser = workshop.browser(Person::Approves);
-    workshop.sandbox.remove_env("VALETKEY_INTERACTIVE");
+    let browser = workshop.home.browser(Person::Approves);
+    workshop.home.sandbox.remove_env("VALETKEY_INTERACTIVE");
     let finished = workshop.init("one").terminal().run();
     finished.assert_success();
     finished.assert_terminal_has(&format!("opening a browser to sign in to https://{HOST}"));
@@ -187,7 +161,7 @@ fn a_person_is_met_on_the_terminal() {
 #[test]
 fn a_person_who_says_no_is_not_asked_again_for_a_while() {
     let Some(workshop) = Workshop::start(Options::default()) else { return };
-    let browser = workshop.browser(Person::Denies);
+    let browser = workshop.home.browser(Person::Denies);
     for name in ["one", "two"] {
         assert_ne!(workshop.init(name).run().status, 0);
     }
@@ -198,24 +172,24 @@ fn a_person_who_says_no_is_not_asked_again_for_a_while() {
 #[test]
 fn login_and_logout_of_a_host_without_a_profile() {
     let Some(workshop) = Workshop::start(Options::default()) else { return };
-    workshop.sandbox.config("");
-    let browser = workshop.browser(Person::Approves);
-    std::os::unix::fs::symlink(browser.script(), workshop.sandbox.bin().join("xdg-open"))
+    workshop.home.sandbox.config("");
+    let browser = workshop.home.browser(Person::Approves);
+    std::os::unix::fs::symlink(browser.script(), workshop.home.sandbox.bin().join("xdg-open"))
         .expect("a new link");
-    workshop.nobody();
+    workshop.home.nobody();
     assert_ne!(workshop.init("before").run().status, 0);
     let login = workshop.call(&["login", "-no-color", HOST]).stdin("yes\n").run();
     login.assert_status(0);
     assert_eq!(browser.opened().len(), 1);
     workshop.init("one").run().assert_success();
     let place = format!("terraform+https://{HOST}");
-    assert!(workshop.sandbox.valetkey(&["list"]).run().stdout_text().starts_with(&place));
-    assert!(!workshop.sandbox.home().join(".terraform.d/credentials.tfrc.json").exists());
+    assert!(workshop.home.sandbox.valetkey(&["list"]).run().stdout_text().starts_with(&place));
+    assert!(!workshop.home.sandbox.home().join(".terraform.d/credentials.tfrc.json").exists());
     workshop.call(&["logout", "-no-color", HOST]).run().assert_status(0);
     assert_ne!(workshop.init("after").run().status, 0);
     // A token that a person made on a page goes the same way.
     workshop.pasted.lock().unwrap_or_else(PoisonError::into_inner).push("made-by-hand".to_owned());
-    let store = workshop.sandbox.valetkey(&["terraform", "store", HOST]);
+    let store = workshop.home.sandbox.valetkey(&["terraform", "store", HOST]);
     store.stdin("{\"token\":\"made-by-hand\"}").run().assert(0, "", "");
     workshop.init("last").run().assert_success();
 }

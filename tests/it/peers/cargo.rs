@@ -1,15 +1,13 @@
 //! A real cargo, and a registry that wants a token for everything.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use crate::lab::{Authority, Browser, CLIENT_ID, CrateHost, Options, Person, Run, Sandbox};
-use crate::scene::program;
+use crate::lab::{CrateHost, Options, Person, Run};
+use crate::scene::Home;
 
 struct Shop {
-    authority: Arc<Authority>,
+    home: Home,
     registry: CrateHost,
-    sandbox: Sandbox,
 }
 
 /// cargo's own path, not rustup's, which would look for toolchains in the sandbox's home.
@@ -19,21 +17,14 @@ fn cargo() -> &'static Path {
 
 impl Shop {
     fn new() -> Self {
-        Self::with(Options::default())
-    }
-
-    fn with(options: Options) -> Self {
-        let authority = Arc::new(Authority::start_with(options));
-        let judge = Arc::clone(&authority);
+        let home = Home::new(Options::default());
+        let is_live = home.judge();
         let registry = CrateHost::start(move |sent| {
-            sent == "pasted"
-                || sent.strip_prefix("Bearer ").is_some_and(|it| judge.token_is_live(it))
+            sent == "pasted" || sent.strip_prefix("Bearer ").is_some_and(&is_live)
         });
-        let sandbox = Sandbox::new(program());
-        sandbox
-            .env("VALETKEY_STORE", "file")
-            .env("VALETKEY_INTERACTIVE", "never")
-            .env("RUSTC", cargo().with_file_name("rustc"));
+        home.nobody();
+        let sandbox = &home.sandbox;
+        sandbox.env("RUSTC", cargo().with_file_name("rustc"));
         sandbox.link("valetkey");
         sandbox.write(
             "home/.cargo/config.toml",
@@ -58,32 +49,17 @@ impl Shop {
             sandbox.write(&format!("{name}/Cargo.toml"), manifest.as_bytes(), 0o644);
             sandbox.write(&format!("{name}/src/lib.rs"), b"", 0o644);
         }
-        let shop = Self { authority, registry, sandbox };
-        shop.sandbox.config(&format!(
-            "[profile.lab]\norigins = [\"{}\"]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
-             scheme = \"bearer\"\n",
-            shop.registry.index(),
-            shop.authority.issuer(),
-        ));
-        shop
-    }
-
-    fn browser(&self, person: Person) -> Browser {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
-        Browser::start(&self.sandbox, person)
-    }
-
-    fn nobody(&self) {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "never");
+        home.bind(&[&registry.index()], "scheme = \"bearer\"");
+        Self { home, registry }
     }
 
     fn cargo(&self, place: &str, arguments: &[&str]) -> Run {
-        self.sandbox.run(cargo(), arguments).cwd(self.sandbox.work().join(place))
+        self.home.sandbox.run(cargo(), arguments).cwd(self.home.sandbox.work().join(place))
     }
 
     /// Reads the index and downloads the crate anew.
     fn fetch(&self) -> Run {
-        let place = self.sandbox.home().join(".cargo/registry");
+        let place = self.home.sandbox.home().join(".cargo/registry");
         let _ = std::fs::remove_dir_all(place);
         self.cargo("user", &["fetch"])
     }
@@ -92,10 +68,10 @@ impl Shop {
 #[test]
 fn a_fetch_signs_in_once_and_everything_after_it_is_silent() {
     let shop = Shop::new();
-    let browser = shop.browser(Person::Approves);
+    let browser = shop.home.browser(Person::Approves);
     shop.fetch().run().assert_status(0).assert_stderr_has("Downloaded hello-lab v0.1.0");
     assert_eq!(browser.opened().len(), 1);
-    shop.nobody();
+    shop.home.nobody();
     let again = shop.fetch().run();
     again.assert_status(0);
     assert!(!again.stderr_text().contains("valetkey"), "{again}");
@@ -108,57 +84,50 @@ fn a_fetch_signs_in_once_and_everything_after_it_is_silent() {
     let publish = ["publish", "--registry", "lab", "--no-verify", "--allow-dirty"];
     shop.cargo("hello", &publish).run().assert_status(0).assert_stderr_has("Published hello-lab");
     assert_eq!(browser.opened().len(), 1);
-    assert_eq!(shop.authority.asked_for("authorization_code"), 1);
-    assert_eq!(shop.authority.asked_for("refresh_token"), 0);
+    assert_eq!(shop.home.authority.asked_for("authorization_code"), 1);
+    assert_eq!(shop.home.authority.asked_for("refresh_token"), 0);
 }
 
 #[test]
 fn a_token_that_ends_is_renewed_before_cargo_sees_it() {
-    let shop = Shop::with(Options { expires_in: Some(30), ..Options::default() });
-    {
-        let _browser = shop.browser(Person::Approves);
-        shop.sandbox.valetkey(&["login", &shop.registry.index()]).run().assert_status(0);
-        shop.nobody();
-    }
-    shop.authority.expire_all_access();
-    shop.authority.tune(|options| options.expires_in = Some(3600));
+    let shop = Shop::new();
+    shop.home.sign_in_to(&shop.registry.index());
+    shop.home.end_tokens();
     shop.fetch().run().assert_status(0);
     shop.fetch().run().assert_status(0);
-    assert_eq!(shop.authority.asked_for("refresh_token"), 1);
+    assert_eq!(shop.home.authority.asked_for("refresh_token"), 1);
 }
 
 #[test]
 fn twenty_cargos_at_once_renew_once() {
-    let shop = Shop::with(Options { expires_in: Some(30), ..Options::default() });
-    {
-        let _browser = shop.browser(Person::Approves);
-        shop.sandbox.valetkey(&["login", &shop.registry.index()]).run().assert_status(0);
-        shop.nobody();
-    }
-    shop.authority.expire_all_access();
-    shop.authority.tune(|options| options.expires_in = Some(3600));
+    let shop = Shop::new();
+    shop.home.sign_in_to(&shop.registry.index());
+    shop.home.end_tokens();
     let arguments = ["owner", "--list", "--registry", "lab", "hello-lab"];
     let run = |number: usize| {
         // Each in a home of its own, or cargo's locks would put them in a row.
         let home = format!("cargo-home-{number}");
-        let config = std::fs::read(shop.sandbox.home().join(".cargo/config.toml")).expect("there");
-        shop.sandbox.write(&format!("{home}/config.toml"), &config, 0o644);
-        shop.cargo("user", &arguments).env("CARGO_HOME", shop.sandbox.root().join(home)).start()
+        let config =
+            std::fs::read(shop.home.sandbox.home().join(".cargo/config.toml")).expect("there");
+        shop.home.sandbox.write(&format!("{home}/config.toml"), &config, 0o644);
+        shop.cargo("user", &arguments)
+            .env("CARGO_HOME", shop.home.sandbox.root().join(home))
+            .start()
     };
     let started: Vec<_> = (0..20).map(run).collect();
     for cargo in started {
         cargo.wait().assert_status(0).assert_stdout("alice (Alice)\n");
     }
-    assert_eq!(shop.authority.asked_for("refresh_token"), 1);
-    assert_eq!(shop.authority.live_grants(), 1);
+    assert_eq!(shop.home.authority.asked_for("refresh_token"), 1);
+    assert_eq!(shop.home.authority.live_grants(), 1);
 }
 
 #[test]
 fn where_nobody_can_be_asked_cargo_says_what_to_run() {
     let shop = Shop::new();
-    let browser = shop.browser(Person::Approves);
+    let browser = shop.home.browser(Person::Approves);
     for (name, value) in [("CI", "true"), ("VALETKEY_INTERACTIVE", "never")] {
-        shop.sandbox.remove_env("VALETKEY_INTERACTIVE");
+        shop.home.sandbox.remove_env("VALETKEY_INTERACTIVE");
         let finished = shop.fetch().env(name, value).run();
         assert_ne!(finished.status, 0);
         finished.assert_stderr_has(&format!("hint: valetkey login {}", shop.registry.origin()));
@@ -170,7 +139,7 @@ fn where_nobody_can_be_asked_cargo_says_what_to_run() {
 #[test]
 fn a_person_who_says_no_is_not_asked_again_for_a_while() {
     let shop = Shop::new();
-    let browser = shop.browser(Person::Denies);
+    let browser = shop.home.browser(Person::Denies);
     let finished = shop.fetch().run();
     assert_ne!(finished.status, 0);
     finished
@@ -185,14 +154,14 @@ fn a_person_who_says_no_is_not_asked_again_for_a_while() {
 #[test]
 fn login_and_logout_of_a_registry_without_a_profile() {
     let shop = Shop::new();
-    shop.sandbox.config("");
+    shop.home.sandbox.config("");
     let finished = shop.fetch().run();
     assert_ne!(finished.status, 0);
     finished.assert_stderr_has("no token found for `lab`");
     let login = ["login", "--registry", "lab"];
     shop.cargo("user", &login).stdin("pasted\n").run().assert_status(0);
     shop.fetch().run().assert_status(0);
-    assert!(shop.sandbox.files_with(b"pasted").iter().all(|path| path.starts_with("data")));
+    assert!(shop.home.sandbox.files_with(b"pasted").iter().all(|path| path.starts_with("data")));
     let logout = ["logout", "--registry", "lab"];
     shop.cargo("user", &logout).run().assert_status(0);
     assert_ne!(shop.fetch().run().status, 0);
@@ -203,10 +172,10 @@ fn login_and_logout_of_a_registry_without_a_profile() {
 #[test]
 fn login_without_a_token_signs_in_or_lets_the_person_paste() {
     let shop = Shop::new();
-    let browser = shop.browser(Person::Approves);
+    let browser = shop.home.browser(Person::Approves);
     let login = ["login", "--registry", "lab"];
     shop.cargo("user", &login).run().assert_status(0);
     assert_eq!(browser.opened().len(), 1);
-    shop.nobody();
+    shop.home.nobody();
     shop.fetch().run().assert_status(0);
 }

@@ -1,0 +1,195 @@
+//! Every program that asks helpers as git does, by code of its own: git, a git without
+//! capabilities, git-lfs, and cargo, which fetches by libgit2 and says neither `store` nor `erase`.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Instant;
+
+use super::chains::assert_one_session;
+use super::{OLD_GIT, Peer, here};
+use crate::lab::{Finished, GitHost, Person, Run, Scheme};
+use crate::scene::Scene;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Caller {
+    Git,
+    OldGit,
+    Lfs,
+    Cargo,
+}
+
+fn callers() -> Vec<Caller> {
+    let mut all = vec![Caller::Git, Caller::Cargo];
+    if here(&[Peer::OldGit]) {
+        all.push(Caller::OldGit);
+    }
+    if here(&[Peer::GitLfs]) {
+        all.push(Caller::Lfs);
+    }
+    all
+}
+
+impl Caller {
+    /// Asks a host for something behind its door, in a directory where nobody else is.
+    fn ask(self, scene: &Scene, host: &GitHost) -> Run {
+        let sandbox = &scene.sandbox;
+        let place = tempfile::tempdir_in(sandbox.work()).expect("a directory").keep();
+        let url = host.url("team/s.git");
+        match self {
+            Self::Git => sandbox.git(&["ls-remote", &url, "HEAD"]),
+            Self::OldGit => sandbox.run(OLD_GIT, &["ls-remote", &url, "HEAD"]),
+            Self::Lfs => {
+                sandbox.git(&["init", "--quiet"]).cwd(&place).run().assert_success();
+                let server = format!("lfs.url={url}/info/lfs");
+                sandbox.git(&["-c", &server, "lfs", "locks"]).cwd(place)
+            }
+            Self::Cargo => {
+                let manifest = format!(
+                    "[package]\nname = \"root\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+                     [dependencies]\nleaf = {{ git = \"{}\" }}\n",
+                    by_name(&url)
+                );
+                std::fs::create_dir(place.join("src")).expect("a new directory");
+                std::fs::write(place.join("src/lib.rs"), "").expect("a new file");
+                std::fs::write(place.join("Cargo.toml"), manifest).expect("a new file");
+                let cargo = Path::new(env!("CARGO"));
+                let fetch = sandbox.run(cargo, &["fetch", "--quiet"]);
+                // Not rustup's, which looks for its toolchains at home.
+                let fetch = fetch.env("RUSTC", cargo.with_file_name("rustc"));
+                fetch.env("CARGO_HOME", place.join("home")).cwd(place)
+            }
+        }
+    }
+
+    /// It failed, and the person reads what to do.
+    #[track_caller]
+    fn assert_refused(self, finished: &Finished) {
+        assert_ne!(finished.status, 0, "{finished}");
+        // git2-rs keeps what a helper says to itself.
+        if self != Self::Cargo {
+            finished.assert_stderr_has("hint: valetkey login http://");
+        }
+    }
+}
+
+/// libgit2 leaves the host out where the URL has an address.
+fn by_name(url: &str) -> String {
+    url.replace("127.0.0.1", "localhost")
+}
+
+/// A host, and a profile that knows it by either name.
+fn scene() -> Scene {
+    let scene = Scene::new();
+    trust(&scene, &scene.host);
+    scene
+}
+
+fn trust(scene: &Scene, host: &GitHost) {
+    let origins = [host.origin(), by_name(&host.origin())];
+    scene.bind(&[&origins[0], &origins[1]], "");
+}
+
+#[test]
+fn a_hit_an_expiry_and_a_dead_grant() {
+    for caller in callers() {
+        let scene = scene();
+        let ask = || caller.ask(&scene, &scene.host).run();
+        scene.sign_in();
+        ask().assert_success();
+        assert_eq!(scene.authority.asked_for("refresh_token"), 0);
+        for renewals in 1..=2 {
+            scene.age(4000);
+            scene.authority.expire_all_access();
+            ask().assert_success();
+            assert_eq!(scene.authority.asked_for("refresh_token"), renewals);
+        }
+        scene.age(4000);
+        scene.authority.revoke_grants();
+        caller.assert_refused(&ask());
+    }
+}
+
+#[test]
+fn a_miss_signs_in_once_where_a_person_is_and_never_in_a_job() {
+    for caller in callers() {
+        let scene = scene();
+        let browser = scene.browser(Person::Approves);
+        scene.sandbox.remove_env("VALETKEY_INTERACTIVE").remove_env("GIT_TERMINAL_PROMPT");
+        let ask = || caller.ask(&scene, &scene.host).env("DISPLAY", ":0");
+        let never =
+            [("CI", "true"), ("GIT_TERMINAL_PROMPT", "0"), ("VALETKEY_INTERACTIVE", "never")];
+        for (name, value) in never {
+            caller.assert_refused(&ask().env(name, value).run());
+        }
+        assert_eq!(browser.opened().len(), 0);
+        ask().run().assert_status(0);
+        ask().run().assert_status(0);
+        assert_eq!(browser.opened().len(), 1);
+        assert_eq!(scene.authority.asked_for("refresh_token"), 0);
+        assert_one_session(&scene);
+    }
+}
+
+#[test]
+fn twenty_callers_at_once_cause_one_renewal_and_one_sign_in() {
+    for caller in callers() {
+        let scene = scene();
+        let browser = scene.browser(Person::Approves);
+        let twenty = || {
+            let all: Vec<_> = (0..20).map(|_| caller.ask(&scene, &scene.host).start()).collect();
+            for started in all {
+                started.wait().assert_status(0);
+            }
+        };
+        twenty();
+        scene.age(4000);
+        scene.authority.expire_all_access();
+        twenty();
+        assert_eq!(browser.opened().len(), 1);
+        assert_eq!(scene.authority.asked_for("refresh_token"), 1);
+    }
+}
+
+/// Hostile hosts: one that nobody trusted, and one that takes no token whatever. git-lfs 3.3 asks
+/// and erases for as long as it gets an answer.
+#[test]
+fn a_stranger_gets_nothing_and_a_host_that_rejects_every_token_keeps_nobody_busy() {
+    for caller in callers() {
+        let scene = scene();
+        let host = GitHost::start(Scheme::Basic, |_| false);
+        let browser = scene.browser(Person::Approves);
+        scene.sandbox.valetkey(&["login", &scene.host.origin()]).run().assert_status(0);
+        assert_ne!(caller.ask(&scene, &host).run().status, 0);
+        assert_eq!(tokens(&host).len(), 0);
+
+        trust(&scene, &host);
+        let started = Instant::now();
+        for _ in 0..3 {
+            assert_ne!(caller.ask(&scene, &host).run().status, 0);
+        }
+        assert!(started.elapsed().as_secs() < 20, "it took {:?}", started.elapsed());
+        // libgit2 never says that a token was rejected; the others have it renewed and replaced.
+        let (renewals, sign_ins) = if caller == Caller::Cargo { (0, 1) } else { (1, 2) };
+        assert_eq!(scene.authority.asked_for("refresh_token"), renewals, "{caller:?}");
+        assert_eq!(browser.opened().len(), sign_ins, "{caller:?}");
+        assert_eq!(tokens(&host).len(), renewals + sign_ins, "{caller:?}");
+        assert!(host.journal().snapshot().len() < 40, "{}", host.journal());
+    }
+}
+
+/// What a host was shown, each once.
+fn tokens(host: &GitHost) -> HashSet<String> {
+    host.authorizations().into_iter().flatten().collect()
+}
+
+/// As `setup git` writes it.
+#[test]
+fn cargo_finds_us_by_our_path_too() {
+    let scene = scene();
+    scene.sandbox.link("valetkey");
+    scene.sandbox.write("home/.gitconfig", b"", 0o644);
+    std::fs::remove_file(scene.sandbox.bin().join("git-credential-valetkey")).expect("a link");
+    scene.sandbox.valetkey(&["setup", "git"]).run().assert_status(0);
+    scene.sign_in();
+    Caller::Cargo.ask(&scene, &scene.host).run().assert_success();
+}
