@@ -249,6 +249,9 @@ pub enum Tool {
     /// The headersHelper of an MCP client
     Mcp,
     Pnpm,
+    /// And buildah and skopeo
+    #[value(aliases = ["buildah", "skopeo"])]
+    Podman,
     Rclone,
     /// And tofu
     #[value(alias = "tofu")]

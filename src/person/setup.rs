@@ -12,6 +12,7 @@ mod google;
 mod keyring;
 mod kubectl;
 mod pnpm;
+mod podman;
 mod recipes;
 mod terraform;
 mod vault;
@@ -78,6 +79,7 @@ pub(super) fn setup(
         Tool::Keyring => keyring::steps(&setup)?,
         Tool::Kubectl => kubectl::steps(&setup)?,
         Tool::Pnpm => pnpm::steps(&setup)?,
+        Tool::Podman => podman::steps(&setup)?,
         Tool::Terraform => terraform::steps(&setup)?,
         Tool::Vault => vault::steps(&setup)?,
     };

@@ -17,6 +17,7 @@ mod engine;
 mod exchange;
 mod git_callers;
 mod git_suite;
+mod gitoxide;
 mod go;
 mod google;
 mod kubectl;

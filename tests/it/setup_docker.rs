@@ -73,7 +73,9 @@ fn docker_for_hosts_and_back() {
 fn docker_for_everything_and_back() {
     let sandbox = sandbox();
     let finished = setup(&sandbox, &["docker"]);
-    finished.assert_status(0).assert_stderr_has("podman, skopeo and buildah read only entries");
+    finished
+        .assert_status(0)
+        .assert_stderr_has("podman, skopeo and buildah do not read this: valetkey setup podman");
     assert_eq!(config(&sandbox), Some(json!({"credsStore": "valetkey"})));
     done(&sandbox, &["docker", "--host", "ghcr.io"]);
     done(&sandbox, &["docker", "--undo"]);
@@ -139,6 +141,43 @@ fn a_link_that_leads_nowhere_is_replaced_and_anything_else_is_not() {
     let refused = setup(&sandbox, &["docker", "--host", "ghcr.io"]);
     refused.assert_status(1).assert_stderr_has("hint: make it by hand");
     assert_eq!(std::fs::read_to_string(&place).expect("a file"), "theirs");
+}
+
+const PODMANS: &str = "home/.config/containers/registries.conf.d/valetkey.conf";
+
+#[test]
+fn podman_gets_a_file_of_its_own_and_shares_the_link() {
+    let sandbox = sandbox();
+    let file = sandbox.root().join(PODMANS);
+    done(&sandbox, &["podman"]);
+    let text = "credential-helpers = [\"valetkey\", \"containers-auth.json\"]\n";
+    assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some(text));
+    setup(&sandbox, &["skopeo"]).assert_status(0).assert_stderr_has("nothing to do");
+    done(&sandbox, &["docker", "--host", "ghcr.io"]);
+    done(&sandbox, &["docker", "--undo"]);
+    assert!(link(&sandbox).is_some(), "podman still needs it");
+    done(&sandbox, &["docker", "--host", "ghcr.io"]);
+    done(&sandbox, &["podman", "--undo"]);
+    assert!(link(&sandbox).is_some(), "docker still needs it");
+    assert!(!file.exists());
+    done(&sandbox, &["docker", "--undo"]);
+    assert_eq!(link(&sandbox), None);
+    setup(&sandbox, &["podman", "--host", "ghcr.io"]).assert_status(64);
+}
+
+#[test]
+fn podman_keeps_the_helpers_that_it_has() {
+    for theirs in ["registries.conf", "registries.conf.d/corporate.conf"] {
+        let sandbox = sandbox();
+        let place = format!("home/.config/containers/{theirs}");
+        let helpers = b"credential-helpers = [\"containers-auth.json\", \"secretservice\"]\n";
+        sandbox.write(&place, helpers, 0o644);
+        let refused = setup(&sandbox, &["podman"]);
+        refused.assert_status(1).assert_stderr_has("names secretservice already\nhint: --replace");
+        assert!(!sandbox.root().join(PODMANS).exists() && link(&sandbox).is_none());
+        done(&sandbox, &["podman", "--replace"]);
+        assert!(sandbox.root().join(PODMANS).exists());
+    }
 }
 
 fn npmrc(sandbox: &Sandbox) -> String {

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::{Setup, Step};
+use super::{Setup, Step, podman};
 use crate::error::{Error, Kind, Result};
 use crate::model::Resource;
 
-/// What docker finds `docker-credential-valetkey` by.
+pub(super) const LINK: &str = "docker-credential-valetkey";
+/// What docker finds the link by.
 const SUFFIX: &str = "valetkey";
 
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
@@ -35,15 +36,15 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     }
     let mut steps = Vec::new();
     // The link stays for as long as another entry needs it.
-    if !(setup.typed.undo && is_named(&after)) {
-        steps.extend(setup.link("docker-credential-valetkey")?);
+    if !(setup.typed.undo && (is_named(&after) || podman::names_us(setup)?)) {
+        steps.extend(setup.link(LINK)?);
     }
     if after != before {
         steps.push(Step::Write { path, content: write(&after) });
     }
     if setup.typed.hosts.is_empty() && !setup.typed.undo {
         // containers/image knows no credsStore.
-        let text = "podman, skopeo and buildah read only entries for a host: add --host HOST";
+        let text = "podman, skopeo and buildah do not read this: valetkey setup podman";
         steps.push(Step::Tell(text.to_owned()));
     }
     Ok(steps)
@@ -130,7 +131,11 @@ fn set_helper(all: &mut Map<String, Value>, key: &str, undo: bool, replace: bool
     }
 }
 
-/// Whether docker would still ask us about anything.
+/// Whether docker asks us about anything.
+pub(super) fn names_us(setup: &Setup<'_>) -> Result<bool> {
+    Ok(is_named(&read(&config_path(setup)?)?))
+}
+
 fn is_named(config: &Map<String, Value>) -> bool {
     let helpers = config.get("credHelpers").and_then(Value::as_object);
     let mut values = helpers.into_iter().flat_map(Map::values).chain(config.get("credsStore"));

@@ -10,6 +10,7 @@ use super::{Peer, here, installed, on_path};
 use crate::lab::{
     Authority, Browser, CHART, CLIENT_ID, Door, Finished, IMAGE, Person, Registry, Run, Sandbox,
 };
+use crate::planted::SESSIONS;
 use crate::scene::program;
 
 /// Every docker client that is here: the one on PATH, and the one that was installed for us.
@@ -94,7 +95,7 @@ impl Harbour {
     /// Signed in for an hour, of which nothing is left.
     fn let_expire(&self) {
         let mut files = self.sandbox.files();
-        files.retain(|file| file.path.starts_with("data/valetkey/sessions"));
+        files.retain(|file| file.path.starts_with(SESSIONS));
         let [file] = files.as_slice() else { panic!("one session: {files:?}") };
         let mut record: serde_json::Value = serde_json::from_slice(&file.content).expect("JSON");
         for time in ["expires_at", "stored_at", "renewed_at"] {
@@ -119,14 +120,6 @@ impl Harbour {
         finished
     }
 
-    fn pull(&self, tool: &str, more: &[&str]) -> Run {
-        let place = self.sandbox.root().join(tool).display().to_string();
-        let storage = ["--storage-driver=vfs", "--root", &place, "--runroot", &place];
-        let image = self.registry.image();
-        let pull = ["pull", "--quiet", "--tls-verify=false", &image];
-        self.sandbox.run(tool, &[&storage[..], &pull[..1], more, &pull[1..]].concat())
-    }
-
     /// As `sees`, not yet started.
     fn ask(&self, client: &Client) -> Run {
         let image = self.registry.image();
@@ -134,12 +127,18 @@ impl Harbour {
         match client {
             Client::Docker(docker) => run(docker, &["manifest", "inspect", "--insecure", &image]),
             Client::Engine(docker, engine) => engine.client(run(docker, &["pull", &image])),
-            Client::Skopeo => {
+            Client::Containers("skopeo") => {
                 let image = format!("docker://{image}");
                 run(Path::new("skopeo"), &["inspect", "--tls-verify=false", &image])
             }
-            Client::Podman => self.pull("podman", &[]),
-            Client::Buildah => self.pull("buildah", &["--policy=always"]),
+            Client::Containers(tool) => {
+                let place = self.sandbox.root().join(tool).display().to_string();
+                let storage = ["--storage-driver=vfs", "--root", &place, "--runroot", &place];
+                let pull = ["pull", "--quiet", "--tls-verify=false"];
+                // buildah is content with an image that it has.
+                let always = if *tool == "buildah" { &["--policy=always"][..] } else { &[] };
+                run(Path::new(tool), &[&storage[..], &pull, always].concat()).arg(image)
+            }
             Client::Helm => {
                 let chart = format!("oci://{}/{IMAGE}", self.registry.host());
                 let words = ["pull", "--plain-http", "--version", CHART, &chart];
@@ -155,11 +154,12 @@ enum Client {
     Docker(PathBuf),
     /// docker's client, and the daemon to which it hands what the helper answered.
     Engine(PathBuf, Rc<Engine>),
-    Skopeo,
-    Podman,
-    Buildah,
+    /// One of those that share podman's configuration.
+    Containers(&'static str),
     Helm,
 }
+
+const CONTAINERS: [&str; 3] = ["podman", "buildah", "skopeo"];
 
 /// Every client that can look at an image or a chart.
 fn clients() -> Vec<Client> {
@@ -173,7 +173,7 @@ fn clients() -> Vec<Client> {
         all.extend(programs().into_iter().map(with_engine));
     }
     if here(&[Peer::Containers]) {
-        all.extend([Client::Skopeo, Client::Podman, Client::Buildah]);
+        all.extend(CONTAINERS.map(Client::Containers));
     }
     if here(&[Peer::Helm]) {
         all.push(Client::Helm);
@@ -408,13 +408,13 @@ fn podman_and_buildah_know_who_is_signed_in_and_sign_out() {
     let harbour = Harbour::new(Door::Realm);
     let host = harbour.registry.host();
     let run = |program: &str, words: &[&str]| harbour.sandbox.run(program, words).run();
-    for tool in ["podman", "buildah", "skopeo"] {
+    for tool in CONTAINERS {
         let miss = run(tool, &["login", "--get-login", &host]);
         assert_ne!(miss.status, 0);
         assert!(miss.stderr_text().contains("not logged in"), "{miss}");
     }
     harbour.sign_in();
-    for tool in ["podman", "buildah", "skopeo"] {
+    for tool in CONTAINERS {
         run(tool, &["login", "--get-login", &host]).assert(0, "oauth2\n", "");
     }
     // They hand a sign-in to the helper that their own file names, and to no other.
@@ -422,14 +422,14 @@ fn podman_and_buildah_know_who_is_signed_in_and_sign_out() {
     harbour.sandbox.env("REGISTRY_AUTH_FILE", &file);
     let before = harbour.token();
     let named = std::fs::read(&file).expect("a configuration");
-    for tool in ["podman", "buildah", "skopeo"] {
+    for tool in CONTAINERS {
         let words = ["login", "--tls-verify=false", "-u", "oauth2", "--password-stdin", &host];
         let login = harbour.sandbox.run(tool, &words).stdin(&*before).run();
         login.assert_status(0);
         assert!(login.stdout_text().contains("Login Succeeded!"), "{login}");
     }
     assert_eq!(harbour.token(), before);
-    for (round, tool) in ["podman", "buildah", "skopeo"].into_iter().enumerate() {
+    for (round, tool) in CONTAINERS.into_iter().enumerate() {
         run(tool, &["logout", &host]).assert_status(0);
         run(tool, &["login", "--get-login", &host]).assert(0, "oauth2\n", "");
         assert_eq!(harbour.refreshes(), round + 1);
@@ -438,6 +438,44 @@ fn podman_and_buildah_know_who_is_signed_in_and_sign_out() {
     let after = read(&std::fs::read(&file).expect("a configuration"));
     assert_eq!(after["credHelpers"], read(&named)["credHelpers"]);
     assert!(harbour.sandbox.files_with(before.as_bytes()).is_empty());
+}
+
+/// What somebody signs in with by `podman login` stands in no file of podman's.
+#[test]
+fn after_setup_podman_we_keep_what_is_typed_into_a_login() {
+    if !here(&[Peer::Containers]) {
+        return;
+    }
+    for tool in CONTAINERS {
+        let client = Client::Containers(tool);
+        let harbour = Harbour::new(Door::Realm);
+        harbour.valetkey(&["setup", "docker", "--undo"]).assert_status(0);
+        harbour.valetkey(&["setup", "podman"]).assert_status(0);
+        let host = harbour.registry.host();
+        let run = |words: &[&str]| harbour.sandbox.run(tool, words);
+        let login = |username: &str, secret: &str| {
+            let words = ["login", "--tls-verify=false", "-u", username, "--password-stdin", &host];
+            run(&words).stdin(secret).run().assert_status(0);
+            run(&["login", "--get-login", &host]).run().assert(0, &format!("{username}\n"), "");
+        };
+        harbour.sign_in();
+        login("oauth2", &harbour.token());
+        harbour.assert_one_renewable_session();
+        harbour.let_expire();
+        harbour.sees(&client);
+        assert_eq!(harbour.refreshes(), 1);
+
+        harbour.sandbox.config("");
+        let pat = harbour.authority.grant("alice").access;
+        login("me", &pat);
+        harbour.sees(&client);
+        assert_eq!(harbour.registry.presented().last(), Some(&("me".to_owned(), pat.clone())));
+        let kept = harbour.sandbox.files_with(pat.as_bytes());
+        assert!(kept.iter().all(|file| file.starts_with(SESSIONS)) && kept.len() == 1, "{kept:?}");
+        run(&["logout", &host]).run().assert_status(0);
+        assert!(harbour.sandbox.files_with(pat.as_bytes()).is_empty());
+        assert_ne!(harbour.ask(&client).run().status, 0);
+    }
 }
 
 /// skopeo 1.9.3 overflows its stack when an erase of nothing fails.
@@ -449,7 +487,7 @@ fn a_logout_of_nothing_ends_well() {
     let harbour = Harbour::new(Door::Basic);
     let host = harbour.registry.host();
     harbour.sandbox.env("REGISTRY_AUTH_FILE", harbour.sandbox.home().join(".docker/config.json"));
-    for tool in ["podman", "buildah", "skopeo"] {
+    for tool in CONTAINERS {
         let finished = harbour.sandbox.run(tool, &["logout", &host]).run();
         let said = finished.stderr_text();
         assert!(!said.contains("goroutine") && !said.contains("error logging out"), "{finished}");
