@@ -28,6 +28,7 @@ mod one_story;
 mod pnpm;
 mod provider;
 mod python;
+mod same_cases;
 mod setup_git;
 mod terraform;
 mod unconfigured;
