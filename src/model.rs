@@ -403,6 +403,14 @@ pub struct Request {
     pub proof: Option<Proof>,
 }
 
+impl Request {
+    /// A question that brings nothing along.
+    #[must_use]
+    pub fn get(resource: Resource, caller: Caller, lifetime: u64) -> Self {
+        Self { verb: Verb::Get, resource, caller, lifetime, presented: None, proof: None }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Presented {
     /// As it was handed over.
@@ -416,6 +424,14 @@ pub struct Presented {
     pub refresh: Option<Secret>,
     /// The caller asks that it not be kept.
     pub ephemeral: bool,
+}
+
+/// A token about which nothing else is known.
+impl From<Secret> for Presented {
+    fn from(secret: Secret) -> Self {
+        let token = secret.clone();
+        Self { secret, token, authtype: None, expires: None, refresh: None, ephemeral: false }
+    }
 }
 
 /// What became of a request. Every dialect says each of these in its own bytes.
