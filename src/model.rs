@@ -403,6 +403,14 @@ pub struct Request {
     pub proof: Option<Proof>,
 }
 
+impl Request {
+    /// A `get` of a caller that brings nothing back. `lifetime` as in the field.
+    #[must_use]
+    pub fn get(resource: Resource, caller: Caller, lifetime: u64) -> Self {
+        Self { verb: Verb::Get, resource, caller, lifetime, presented: None, proof: None }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Presented {
     /// As it was handed over.
@@ -416,6 +424,21 @@ pub struct Presented {
     pub refresh: Option<Secret>,
     /// The caller asks that it not be kept.
     pub ephemeral: bool,
+}
+
+impl Presented {
+    /// A secret of which nothing else is known.
+    #[must_use]
+    pub fn plain(secret: Secret) -> Self {
+        Self {
+            token: secret.clone(),
+            secret,
+            authtype: None,
+            expires: None,
+            refresh: None,
+            ephemeral: false,
+        }
+    }
 }
 
 /// What became of a request. Every dialect says each of these in its own bytes.

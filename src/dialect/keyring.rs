@@ -225,14 +225,7 @@ fn set(call: &mut Call<'_>, resource: Resource) -> Result<Served> {
         return Ok(nothing(Some(refused("there is no password on standard input"))));
     }
     let secret = Secret::new(text);
-    let presented = Presented {
-        token: secret.clone(),
-        secret,
-        authtype: None,
-        expires: None,
-        refresh: None,
-        ephemeral: false,
-    };
+    let presented = Presented::plain(secret);
     match (call.ask)(&request(Verb::Store, Caller::Hasty, resource, Some(presented))) {
         Outcome::Failed(error) => Ok(nothing(Some(error))),
         _ => Ok(Served::default()),

@@ -86,14 +86,7 @@ fn store(call: &mut Call<'_>, resource: Resource) -> Result<Served> {
         return Err(refused("hold what no token may hold"));
     }
     let secret = Secret::new(token.as_str());
-    let presented = Presented {
-        token: secret.clone(),
-        secret,
-        authtype: None,
-        expires: None,
-        refresh: None,
-        ephemeral: false,
-    };
+    let presented = Presented::plain(secret);
     settled((call.ask)(&request(Verb::Store, resource, Some(presented))))
 }
 

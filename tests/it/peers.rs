@@ -11,6 +11,7 @@ mod aws;
 mod cargo;
 mod chains;
 mod chromium;
+mod daemon;
 mod django;
 mod docker;
 mod engine;

@@ -2,13 +2,13 @@
 //! registers strangers with one grant each, rotates refresh tokens with a grace period, and has
 //! devices approved on a page of its own.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use url::form_urlencoded::byte_serialize;
 
+use super::daemon::Daemon;
 use super::{Peer, here, installed, peer};
 use crate::lab::{
     Answer, Browser, Finished, GitHost, Person, Sandbox, Scheme, http, http_get, http_post_form,
@@ -17,10 +17,8 @@ use crate::scene::{age, program};
 
 const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// Runs until dropped, and no longer than the tests: it ends when its stdin does.
 struct Provider {
-    process: Child,
-    _stdin: ChildStdin,
+    _daemon: Daemon,
     origin: String,
     /// With a path, so that the well-known part goes before it.
     issuer: String,
@@ -28,23 +26,11 @@ struct Provider {
 
 impl Provider {
     fn start(options: &[&str]) -> Self {
-        let mut process = Command::new(installed().join("django-oauth-toolkit/bin/python"))
-            .arg("-B")
-            .arg(peer("django-oauth-toolkit/server.py"))
-            .args(options)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("python");
-        let stdin = process.stdin.take().expect("stdin is a pipe");
-        let mut line = String::new();
-        let stdout = process.stdout.take().expect("stdout is a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let said: Value = serde_json::from_str(&line).expect("JSON");
-        let member = |name: &str| said[name].as_str().expect("a URL").to_owned();
-        let (origin, issuer) = (member("origin"), member("issuer"));
-        Self { process, _stdin: stdin, origin, issuer }
+        let mut python = Command::new(installed().join("django-oauth-toolkit/bin/python"));
+        let server = peer("django-oauth-toolkit/server.py");
+        let daemon = Daemon::start(python.arg("-B").arg(server).args(options));
+        let (origin, issuer) = (daemon.said("origin").to_owned(), daemon.said("issuer").to_owned());
+        Self { _daemon: daemon, origin, issuer }
     }
 
     fn is_live(&self, token: &str) -> bool {
@@ -57,13 +43,6 @@ impl Provider {
         let journal = http_get(&format!("{}/lab/journal", self.origin)).json();
         let entries = journal.as_array().expect("a list").iter();
         entries.filter(|entry| entry["path"] == path).cloned().collect()
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
