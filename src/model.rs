@@ -418,6 +418,15 @@ pub struct Presented {
     pub ephemeral: bool,
 }
 
+impl Presented {
+    /// A secret that came without anything else.
+    #[must_use]
+    pub fn alone(secret: Secret) -> Self {
+        let token = secret.clone();
+        Self { secret, token, authtype: None, expires: None, refresh: None, ephemeral: false }
+    }
+}
+
 /// What became of a request. Every dialect says each of these in its own bytes.
 #[derive(Debug)]
 pub enum Outcome {

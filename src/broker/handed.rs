@@ -147,9 +147,7 @@ pub(super) fn keep_secret(
     expires: Option<u64>,
     world: &World<'_>,
 ) -> Result<Key> {
-    let (secret, token) = (secret.clone(), secret.clone());
-    let presented =
-        Presented { secret, token, authtype: None, expires, refresh: None, ephemeral: false };
+    let presented = Presented { expires, ..Presented::alone(secret.clone()) };
     keep(resource, &presented, world)
 }
 

@@ -175,12 +175,8 @@ fn presented(typed: &str) -> Option<Presented> {
     let typed = typed.trim();
     let usable = !typed.is_empty() && typed.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     usable.then(|| Presented {
-        secret: Secret::new(typed),
         token: Secret::new(typed.strip_prefix("Bearer ").unwrap_or(typed)),
-        authtype: None,
-        expires: None,
-        refresh: None,
-        ephemeral: false,
+        ..Presented::alone(Secret::new(typed))
     })
 }
 

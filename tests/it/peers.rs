@@ -28,6 +28,7 @@ mod one_story;
 mod pnpm;
 mod provider;
 mod python;
+mod server;
 mod setup_git;
 mod terraform;
 mod unconfigured;
