@@ -40,6 +40,36 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
+/// The text of a file that the person may share with others but nobody else may have written, or
+/// `None` where there is no such file. A link is followed.
+///
+/// # Errors
+/// `Configuration` when others could write it, or it cannot be read as UTF-8.
+pub fn read_trusted(path: &Path) -> Result<Option<String>> {
+    let cannot = |error| {
+        let what = format!("cannot read {}", path.display());
+        Error::new(Kind::Configuration, what).because(error)
+    };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cannot(error)),
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let found = file.metadata().map_err(cannot)?;
+        if found.mode() & 0o022 != 0 || ![own_user(), 0].contains(&found.uid()) {
+            let what = format!("others can write {}", path.display());
+            let hint = format!("chmod go-w {}", path.display());
+            return Err(Error::new(Kind::Configuration, what).hint(hint));
+        }
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(cannot)?;
+    Ok(Some(text))
+}
+
 /// Puts `content` in the place of whatever `path` was: a reader sees the old file or the new one,
 /// and so does the next start after a crash. The caller holds a lock or does not mind who wins.
 ///

@@ -30,6 +30,8 @@
 //! refreshes or signs in, saves before it answers; the dialect says the [`model::Outcome`] in its
 //! bytes, and `Wire` sends them at once.
 
+#![forbid(unsafe_code)]
+
 pub mod broker;
 pub mod cli;
 pub mod clock;
@@ -81,7 +83,10 @@ impl Process {
     /// The exit status, when there is no usable standard output.
     #[expect(clippy::disallowed_methods, reason = "the one place that takes them")]
     pub fn current() -> Result<Self, u8> {
-        let output = own_output().map_err(|_| Kind::Failed.exit_status())?;
+        let failed = |_| Kind::Failed.exit_status();
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        start().map_err(failed)?;
+        let output = own_output().map_err(failed)?;
         Ok(Self {
             arguments: std::env::args_os().collect(),
             environment: std::env::vars_os().collect(),
@@ -92,6 +97,27 @@ impl Process {
             stderr_is_terminal: || std::io::stderr().is_terminal(),
         })
     }
+}
+
+/// What Rust's own start does where it is the one that calls `main`: no file that is opened later
+/// gets the number of a standard stream, and who writes to a reader that has gone is told so.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn start() -> std::io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::os::fd::IntoRawFd;
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let mut streams = streams.map(|stream| PollFd::from_borrowed_fd(stream, PollFlags::empty()));
+    poll(&mut streams, Some(&Timespec::default()))?;
+    for stream in &streams {
+        if stream.revents().contains(PollFlags::NVAL) {
+            // The lowest number that is free: this one.
+            let nowhere = File::options().read(true).write(true).open("/dev/null")?;
+            let _ = nowhere.into_raw_fd();
+        }
+    }
+    let noticed = std::sync::Arc::default();
+    signal_hook::flag::register(signal_hook::consts::SIGPIPE, noticed)?;
+    Ok(())
 }
 
 #[cfg(unix)]

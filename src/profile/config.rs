@@ -5,9 +5,7 @@ mod keys;
 mod ways;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use url::Url;
@@ -18,6 +16,7 @@ use super::{
     AccountSource, Endpoints, Exchange, Field, Flow, Handoff, Persist, Prefix, Profile, Profiles,
     Redirect, Refresh, Relay, Site, Source, builtin, distributor, is_safe,
 };
+use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Resource, Scheme, Secret, Sent, StoreChoice, TokenKind};
@@ -33,8 +32,9 @@ struct Written {
     client_metadata: Option<Url>,
     #[serde(default)]
     discover: Vec<String>,
+    /// Boxed, because a map makes room for eleven, and an entry has two kilobytes.
     #[serde(default)]
-    profile: BTreeMap<String, Entry>,
+    profile: BTreeMap<String, Box<Entry>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -172,37 +172,9 @@ pub(super) fn load(environment: &Environment) -> Result<Profiles> {
             Err(_) => return settle(String::new(), None, environment),
         },
     };
-    let cannot = |error| wrong(format!("cannot read {}", path.display())).because(error);
-    let mut text = String::new();
-    match File::open(&path) {
-        Ok(mut file) => {
-            trust(&file, &path)?;
-            file.read_to_string(&mut text).map_err(cannot)?;
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(cannot(error)),
-    }
+    // Whoever can write this file decides where tokens go.
+    let text = disk::read_trusted(&path)?.unwrap_or_default();
     settle(text, Some(path), environment)
-}
-
-/// Whoever can write this file decides where tokens go.
-#[cfg(unix)]
-fn trust(file: &File, path: &Path) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let file = file
-        .metadata()
-        .map_err(|error| wrong(format!("cannot read {}", path.display())).because(error))?;
-    let owner_is_trusted = file.uid() == rustix::process::geteuid().as_raw() || file.uid() == 0;
-    if file.mode() & 0o022 != 0 || !owner_is_trusted {
-        return Err(wrong(format!("others can write {}", path.display()))
-            .hint(format!("chmod go-w {}", path.display())));
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn trust(_: &File, _: &Path) -> Result<()> {
-    Ok(())
 }
 
 /// Reads what is said for all profiles, and leaves the profiles for later.
@@ -231,7 +203,7 @@ fn settings(head: &str, environment: &Environment) -> Result<Profiles> {
 /// The profiles in a text.
 pub(super) fn read(text: &str, environment: &Environment) -> Result<Vec<Profile>> {
     let profiles = written(text)?.profile.into_iter();
-    profiles.map(|(name, entry)| read_profile(name, entry, environment)).collect()
+    profiles.map(|(name, entry)| read_profile(name, *entry, environment)).collect()
 }
 
 fn written(text: &str) -> Result<Written> {

@@ -50,6 +50,7 @@ mod setup_clouds;
 mod setup_docker;
 mod setup_tools;
 mod standing_clock;
+mod streams;
 mod systems;
 mod terraform;
 mod tidy;
