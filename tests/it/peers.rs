@@ -28,8 +28,9 @@ mod one_story;
 mod pnpm;
 mod provider;
 mod python;
-mod server;
+mod same_cases;
 mod setup_git;
+mod spoken;
 mod terraform;
 mod unconfigured;
 

@@ -5,11 +5,9 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::json;
-
 use crate::lab::{
-    Answer, Authority, Browser, CLIENT_ID, FileSeen, Finished, GitHost, Options, Person, Run,
-    Sandbox, Scheme, Step,
+    Authority, Browser, CLIENT_ID, FileSeen, Finished, GitHost, Options, Person, Run, Sandbox,
+    Scheme,
 };
 
 /// A home in which nothing is configured, and an authorization server.
@@ -162,20 +160,6 @@ impl Scene {
         let host = self.host.origin().replace("http://", "");
         self.sandbox.valetkey(&["get"]).stdin(format!("protocol=http\nhost={host}\n"))
     }
-}
-
-/// Answers to a renewal in which no client may get to see a token.
-pub fn hostile_renewals() -> Vec<Step> {
-    let token =
-        |token: &str| Step::json(200, &json!({ "access_token": token, "token_type": "Bearer" }));
-    vec![
-        Step::Answer(Answer::html(200, "<html>welcome</html>")),
-        Step::json(200, &json!({ "token_type": "Bearer" })),
-        token("evil\r\nX-Evil: 1"),
-        token(""),
-        Step::Redirect("/evil".to_owned()),
-        Step::Endless,
-    ]
 }
 
 /// The value of a line of an answer.

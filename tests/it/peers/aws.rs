@@ -1,82 +1,129 @@
-//! AWS's own command line runs `valetkey aws`, and moto plays AWS: it gives the keys of a role for
-//! an identity token, and knows them again.
+//! AWS's own command line runs `valetkey aws`. For a job moto plays AWS: it gives the keys of a role
+//! for an identity token, and knows them again.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use super::same_cases::{Client, Start};
+use super::spoken::Spoken;
 use super::{Peer, heavy, here, installed, peer};
-use crate::lab::watched::PATIENCE;
-use crate::lab::{Answer, Job, Run};
-use crate::scene::program;
+use crate::lab::job::keys;
+use crate::lab::{Answer, CLIENT_ID, Job, Options, Reply, Request, Run, Sandbox, Server};
+use crate::scene::{Home, program};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/deploy";
 
-struct Moto {
-    process: Child,
-    _stdin: ChildStdin,
-    origin: String,
-}
-
-impl Moto {
-    fn start() -> Self {
-        let mut process = Command::new(installed().join("moto/bin/python"))
-            .arg(peer("moto/server.py"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("python");
-        let stdin = process.stdin.take().expect("stdin is a pipe");
-        let stdout = process.stdout.take().expect("stdout is a pipe");
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut line);
-            let _ = sender.send(line);
-        });
-        let line = receiver.recv_timeout(PATIENCE).unwrap_or_default();
-        let said: Value = serde_json::from_str(&line).expect("moto says where it listens");
-        let origin = said["origin"].as_str().expect("an origin").to_owned();
-        Self { process, _stdin: stdin, origin }
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 struct Cloud {
     job: Job,
-    moto: Moto,
+    moto: Spoken,
 }
 
 impl Cloud {
     /// A job whose role moto knows, and AWS's configuration as `setup aws` writes it.
     fn new(more: &str) -> Self {
-        let (job, moto) = (Job::new(program()), Moto::start());
+        let job = Job::new(program());
+        let moto = Spoken::start(installed().join("moto/bin/python"), &peer("moto/server.py"), &[]);
         job.sandbox.link("valetkey");
         job.sandbox.config(&format!(
             "[profile.aws]\nflow = \"workload\"\norigins = [{{ url = \"{}\", exchange = \"aws-sts\", \
              role = \"{ROLE}\" }}]\n{more}\n[profile.aws.workload]\nexchange = \"none\"\n",
-            moto.origin,
+            moto.said("origin"),
         ));
-        job.sandbox
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("AWS_DEFAULT_REGION", "eu-central-1");
-        job.sandbox.valetkey(&["setup", "aws"]).run().assert_status(0);
+        set_up(&job.sandbox);
         Self { job, moto }
     }
 
     fn who(&self) -> Run {
-        let aws = installed().join("aws/bin/aws");
-        let words = ["--profile", "valetkey", "sts", "get-caller-identity", "--output", "json"];
-        self.job.sandbox.run(aws, &words).arg("--endpoint-url").arg(&self.moto.origin)
+        who(&self.job.sandbox, &self.moto.said("origin"))
+    }
+}
+
+fn set_up(sandbox: &Sandbox) {
+    sandbox.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_DEFAULT_REGION", "eu-central-1");
+    sandbox.valetkey(&["setup", "aws"]).run().assert_status(0);
+}
+
+/// AWS is asked whose keys these are.
+fn who(sandbox: &Sandbox, origin: &str) -> Run {
+    let aws = installed().join("aws/bin/aws");
+    let words = ["--profile", "valetkey", "sts", "get-caller-identity", "--output", "json"];
+    sandbox.run(aws, &words).arg("--endpoint-url").arg(origin)
+}
+
+/// A person's session, and an AWS that gives keys for its ID token. They end so soon that each call
+/// gets new ones.
+struct Office {
+    home: Home,
+    service: Server,
+}
+
+const IDENTITY: &str = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+    <GetCallerIdentityResult><Arn>arn:aws:sts::123456789012:assumed-role/deploy/valetkey</Arn>\
+    <UserId>x</UserId><Account>123456789012</Account></GetCallerIdentityResult>\
+    </GetCallerIdentityResponse>";
+
+impl Office {
+    fn start() -> Self {
+        let home = Home::new(Options::default());
+        let service = Server::start(|request: &Request| -> Reply {
+            match (request.field("WebIdentityToken"), request.header("X-Amz-Security-Token")) {
+                (Some(_), _) => {
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+                    let soon = valetkey::model::timestamp::rfc3339(now.as_secs() + 600);
+                    let keys = keys("session").replace("2033-05-18T03:33:20Z", &soon);
+                    Answer::typed(200, "text/xml", &keys).into()
+                }
+                (None, Some(_)) => Answer::typed(200, "text/xml", IDENTITY).into(),
+                (None, None) => Answer::empty(403).into(),
+            }
+        });
+        home.sandbox.link("valetkey");
+        home.sandbox.config(&format!(
+            "[profile.aws]\norigins = [{{ url = \"{}\", exchange = \"aws-sts\", role = \"{ROLE}\", \
+             token = \"id\" }}]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nscopes = [\"openid\"]\n",
+            service.origin(),
+            home.authority.issuer(),
+        ));
+        home.nobody();
+        set_up(&home.sandbox);
+        Self { home, service }
+    }
+}
+
+pub(super) fn clients() -> Vec<Start> {
+    let start: Start = Box::new(|| Box::new(Office::start()));
+    here(&[Peer::Aws]).then_some(start).into_iter().collect()
+}
+
+impl Client for Office {
+    fn name(&self) -> String {
+        "aws".to_owned()
+    }
+
+    fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn url(&self) -> String {
+        self.service.origin()
+    }
+
+    fn ask(&self, _number: usize) -> Run {
+        who(&self.home.sandbox, &self.service.origin())
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        let requests = self.service.journal().snapshot();
+        let shown = |request: &Request| {
+            let key = request.header("X-Amz-Security-Token").map(str::to_owned);
+            key.or_else(|| request.field("WebIdentityToken"))
+        };
+        requests.iter().filter_map(|entry| shown(&entry.request)).collect()
+    }
+
+    fn signs_in(&self) -> bool {
+        false
     }
 }
 
@@ -113,8 +160,9 @@ fn many_calls_of_aws_share_the_keys_that_may_be_kept() {
         assert!(started.wait().assert_success().contains("assumed-role/deploy/valetkey"));
     }
     assert_eq!(cloud.job.vouched(), 1);
-    let many: Vec<_> =
-        (0..20).map(|_| cloud.job.sandbox.valetkey(&["aws", &cloud.moto.origin]).start()).collect();
+    let many: Vec<_> = (0..20)
+        .map(|_| cloud.job.sandbox.valetkey(&["aws", &cloud.moto.said("origin")]).start())
+        .collect();
     let answers: std::collections::BTreeSet<_> =
         many.into_iter().map(|started| started.wait().assert_success()).collect();
     assert_eq!((answers.len(), cloud.job.vouched()), (1, 1));

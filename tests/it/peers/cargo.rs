@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::same_cases::{Client, Start, bearers};
 use crate::lab::{CrateHost, Options, Person, Run};
 use crate::scene::Home;
 
@@ -65,6 +66,37 @@ impl Shop {
     }
 }
 
+pub(super) fn clients() -> Vec<Start> {
+    vec![Box::new(|| Box::new(Shop::new()))]
+}
+
+impl Client for Shop {
+    fn name(&self) -> String {
+        "cargo".to_owned()
+    }
+
+    fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn url(&self) -> String {
+        self.registry.index()
+    }
+
+    fn ask(&self, number: usize) -> Run {
+        let home = format!("cargo-home-{number}");
+        let sandbox = &self.home.sandbox;
+        let config = std::fs::read(sandbox.home().join(".cargo/config.toml")).expect("it is there");
+        sandbox.write(&format!("{home}/config.toml"), &config, 0o644);
+        let owners = ["owner", "--list", "--registry", "lab", "hello-lab"];
+        self.cargo("user", &owners).env("CARGO_HOME", sandbox.root().join(home))
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        bearers(self.registry.journal())
+    }
+}
+
 #[test]
 fn a_fetch_signs_in_once_and_everything_after_it_is_silent() {
     let shop = Shop::new();
@@ -86,54 +118,6 @@ fn a_fetch_signs_in_once_and_everything_after_it_is_silent() {
     assert_eq!(browser.opened().len(), 1);
     assert_eq!(shop.home.authority.asked_for("authorization_code"), 1);
     assert_eq!(shop.home.authority.asked_for("refresh_token"), 0);
-}
-
-#[test]
-fn a_token_that_ends_is_renewed_before_cargo_sees_it() {
-    let shop = Shop::new();
-    shop.home.sign_in_to(&shop.registry.index());
-    shop.home.end_tokens();
-    shop.fetch().run().assert_status(0);
-    shop.fetch().run().assert_status(0);
-    assert_eq!(shop.home.authority.asked_for("refresh_token"), 1);
-}
-
-#[test]
-fn twenty_cargos_at_once_renew_once() {
-    let shop = Shop::new();
-    shop.home.sign_in_to(&shop.registry.index());
-    shop.home.end_tokens();
-    let arguments = ["owner", "--list", "--registry", "lab", "hello-lab"];
-    let run = |number: usize| {
-        // Each in a home of its own, or cargo's locks would put them in a row.
-        let home = format!("cargo-home-{number}");
-        let config =
-            std::fs::read(shop.home.sandbox.home().join(".cargo/config.toml")).expect("there");
-        shop.home.sandbox.write(&format!("{home}/config.toml"), &config, 0o644);
-        shop.cargo("user", &arguments)
-            .env("CARGO_HOME", shop.home.sandbox.root().join(home))
-            .start()
-    };
-    let started: Vec<_> = (0..20).map(run).collect();
-    for cargo in started {
-        cargo.wait().assert_status(0).assert_stdout("alice (Alice)\n");
-    }
-    assert_eq!(shop.home.authority.asked_for("refresh_token"), 1);
-    assert_eq!(shop.home.authority.live_grants(), 1);
-}
-
-#[test]
-fn where_nobody_can_be_asked_cargo_says_what_to_run() {
-    let shop = Shop::new();
-    let browser = shop.home.browser(Person::Approves);
-    for (name, value) in [("CI", "true"), ("VALETKEY_INTERACTIVE", "never")] {
-        shop.home.sandbox.remove_env("VALETKEY_INTERACTIVE");
-        let finished = shop.fetch().env(name, value).run();
-        assert_ne!(finished.status, 0);
-        finished.assert_stderr_has(&format!("hint: valetkey login {}", shop.registry.origin()));
-        finished.assert_stderr_has("no token found for `lab`");
-    }
-    assert!(browser.opened().is_empty());
 }
 
 #[test]

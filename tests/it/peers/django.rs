@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use url::form_urlencoded::byte_serialize;
 
-use super::server::Server;
+use super::spoken::Spoken;
 use super::unconfigured::Home;
 use super::{Peer, here, installed, peer};
 use crate::lab::{Browser, Finished, Person, http, http_get, http_post_form};
@@ -14,7 +14,7 @@ use crate::scene::age;
 const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 struct Provider {
-    _server: Server,
+    _server: Spoken,
     origin: String,
     /// With a path, so that the well-known part goes before it.
     issuer: String,
@@ -23,7 +23,7 @@ struct Provider {
 impl Provider {
     fn start(options: &[&str]) -> Self {
         let python = installed().join("django-oauth-toolkit/bin/python");
-        let server = Server::start(python, &peer("django-oauth-toolkit/server.py"), options);
+        let server = Spoken::start(python, &peer("django-oauth-toolkit/server.py"), options);
         Self { origin: server.said("origin"), issuer: server.said("issuer"), _server: server }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::same_cases::{Client, Start, bearers};
 use super::{Peer, here, installed};
 use crate::lab::server::{Answer, Reply, Request, Server};
 use crate::lab::tls::{CertificateAuthority, TlsFront};
@@ -57,6 +58,38 @@ impl Proxy {
     fn without(&self, before: usize) -> usize {
         let asked = self.server.journal().snapshot().split_off(before);
         asked.iter().filter(|entry| entry.request.header("Authorization").is_none()).count()
+    }
+}
+
+pub(super) fn clients() -> Vec<Start> {
+    let start: Start = Box::new(|| Box::new(Proxy::start()));
+    here(&[Peer::Go]).then_some(start).into_iter().collect()
+}
+
+impl Client for Proxy {
+    fn name(&self) -> String {
+        "go".to_owned()
+    }
+
+    fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn ask(&self, _number: usize) -> Run {
+        self.list(&["lab.example/m"])
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        bearers(self.server.journal())
+    }
+
+    /// Only with `-x`.
+    fn shows(&self) -> bool {
+        false
     }
 }
 
@@ -123,24 +156,6 @@ fn one_sign_in_serves_every_module() {
     assert_eq!(browser.opened().len(), 1);
     proxy.home.nobody();
     proxy.list(&["lab.example/hidden/m"]).run().assert(0, "lab.example/hidden/m v1.0.0\n", "");
-}
-
-#[test]
-fn a_token_that_is_about_to_end_is_renewed_in_silence() {
-    if !here(&[Peer::Go]) {
-        return;
-    }
-    let proxy = Proxy::start();
-    proxy.home.sign_in_to(&proxy.url());
-    proxy.home.end_tokens();
-    let all: Vec<_> = (0..20).map(|_| proxy.list(&FIVE[..2]).start()).collect();
-    for one in all {
-        one.wait().assert(0, "lab.example/a v1.0.0\nlab.example/b v1.0.0\n", "");
-    }
-    assert_eq!(proxy.home.authority.asked_for("refresh_token"), 1);
-    let before = proxy.server.journal().snapshot().len();
-    proxy.list(&FIVE).run().assert_status(0);
-    assert_eq!(proxy.without(before), 0);
 }
 
 /// GO13: go says that something was rejected, and not what.

@@ -5,14 +5,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
+use super::same_cases::{Client, Start, bearers};
 use super::{Peer, here, installed, peer};
 use crate::lab::tls::{CertificateAuthority, TlsFront};
 use crate::lab::{Answer, CLIENT_ID, Options, Person, Reply, Request, Run, Sandbox, Server};
-use crate::scene::{Home, hostile_renewals};
+use crate::scene::Home;
 
 /// A program that runs an exec plugin.
 #[derive(Clone, Copy, Debug)]
-enum Client {
+enum Program {
     Kubectl,
     /// It knows v1beta1 alone, and does not say whether somebody can be asked.
     OldKubectl,
@@ -20,11 +21,11 @@ enum Client {
     Python,
 }
 
-impl Client {
+impl Program {
     /// Those that are here.
     fn all() -> impl Iterator<Item = Self> {
         let all = [Self::Kubectl, Self::OldKubectl, Self::Python];
-        all.into_iter().filter(|client| here(&[client.peer()]))
+        all.into_iter().filter(|program| here(&[program.peer()]))
     }
 
     fn peer(self) -> Peer {
@@ -75,7 +76,7 @@ pub(super) fn start_api(accepts: impl Fn(&str) -> bool + Send + Sync + 'static) 
 pub(super) const ANSWER: &str = "{\"path\":\"/version\"}";
 
 struct Cluster {
-    client: Client,
+    program: Program,
     home: Home,
     server: Server,
     tls: TlsFront,
@@ -83,16 +84,16 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(client: Client) -> Self {
+    fn start(program: Program) -> Self {
         let home = Home::new(Options::default());
         let server = start_api(home.judge());
         let trust = CertificateAuthority::new();
         let tls = TlsFront::start(&trust, "127.0.0.1", &server.origin());
         home.sandbox.link("valetkey");
         home.nobody();
-        let cluster = Self { client, home, server, tls, trust };
+        let cluster = Self { program, home, server, tls, trust };
         cluster.home.bind(&[&cluster.origin()], "");
-        cluster.kubeconfig(client.version(), "");
+        cluster.kubeconfig(program.version(), "");
         cluster
     }
 
@@ -114,7 +115,7 @@ impl Cluster {
     /// The cluster in the plugin's arguments, and no word about it in its question.
     fn kubeconfig_with_url(&self) {
         let arguments = format!("[kubectl, \"{}\"]", self.origin());
-        self.write_kubeconfig(self.client.version(), "", &arguments, false);
+        self.write_kubeconfig(self.program.version(), "", &arguments, false);
     }
 
     fn write_kubeconfig(&self, version: &str, extensions: &str, arguments: &str, told: bool) {
@@ -133,123 +134,76 @@ impl Cluster {
     }
 
     fn get(&self) -> Run {
-        self.client.ask(&self.home.sandbox)
+        self.program.ask(&self.home.sandbox)
+    }
+}
+
+pub(super) fn clients() -> Vec<Start> {
+    let start = |program| Box::new(move || Box::new(Cluster::start(program)) as Box<dyn Client>);
+    Program::all().map(|program| start(program) as Start).collect()
+}
+
+impl Client for Cluster {
+    fn name(&self) -> String {
+        format!("{:?}", self.program)
     }
 
-    /// How many requests came with a token.
-    fn bearers(&self) -> usize {
-        self.server.journal().count(|entry| entry.request.bearer().is_some())
+    fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn url(&self) -> String {
+        self.origin()
+    }
+
+    fn ask(&self, _number: usize) -> Run {
+        self.get()
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        bearers(self.server.journal())
     }
 }
 
 #[test]
 fn a_command_signs_in_once_and_everything_after_it_is_silent() {
-    for client in Client::all() {
-        let cluster = Cluster::start(client);
+    for program in Program::all() {
+        let cluster = Cluster::start(program);
         let browser = cluster.home.browser(Person::Approves);
         cluster.get().run().assert_status(0).assert_stdout(ANSWER);
-        assert_eq!(browser.opened().len(), 1, "{client:?}");
+        assert_eq!(browser.opened().len(), 1, "{program:?}");
         cluster.home.nobody();
         cluster.get().run().assert(0, ANSWER, "");
         cluster.kubeconfig("v1beta1", "");
         cluster.get().run().assert(0, ANSWER, "");
         cluster.kubeconfig_with_url();
         cluster.get().run().assert(0, ANSWER, "");
-        assert_eq!(browser.opened().len(), 1, "{client:?}");
-        assert_eq!(cluster.home.authority.asked_for("refresh_token"), 0, "{client:?}");
-    }
-}
-
-#[test]
-fn twenty_at_once_renew_a_token_that_ends_once() {
-    for client in Client::all() {
-        let cluster = Cluster::start(client);
-        cluster.home.sign_in_to(&cluster.origin());
-        cluster.home.end_tokens();
-        let started: Vec<_> = (0..20).map(|_| cluster.get().start()).collect();
-        for started in started {
-            started.wait().assert(0, ANSWER, "");
-        }
-        cluster.get().run().assert(0, ANSWER, "");
-        assert_eq!(cluster.home.authority.asked_for("refresh_token"), 1, "{client:?}");
-    }
-}
-
-/// Without a terminal the client itself says that nobody can be asked, or nothing about it.
-#[test]
-fn where_nobody_can_be_asked_the_client_shows_what_to_run() {
-    for client in Client::all() {
-        let cluster = Cluster::start(client);
-        let browser = cluster.home.browser(Person::Approves);
-        cluster.home.sandbox.remove_env("VALETKEY_INTERACTIVE");
-        let finished = cluster.get().run();
-        assert_ne!(finished.status, 0);
-        finished.assert_stderr_has(&format!("hint: valetkey login {}", cluster.origin()));
-        finished.assert_stderr_has(match client {
-            Client::Kubectl | Client::OldKubectl => "executable valetkey failed with exit code 2",
-            // It says so and asks the cluster without a token.
-            Client::Python => "exec: process returned 2. error: not signed in",
-        });
-        assert!(browser.opened().is_empty(), "{client:?}");
-        assert_eq!(cluster.bearers(), 0, "{client:?}");
-    }
-}
-
-#[test]
-fn a_refusal_is_shown_and_not_asked_about_again() {
-    for client in Client::all() {
-        let cluster = Cluster::start(client);
-        let browser = cluster.home.browser(Person::Denies);
-        for _ in 0..2 {
-            let finished = cluster.get().run();
-            assert_ne!(finished.status, 0);
-            finished.assert_stderr_has("refused");
-        }
-        assert_eq!(browser.opened().len(), 1, "{client:?}");
-    }
-}
-
-/// Neither a kubeconfig of a stranger nor a server of tokens makes a client send what is no token.
-#[test]
-fn hostile_answers_and_offers_reach_no_cluster() {
-    for client in Client::all() {
-        let cluster = Cluster::start(client);
-        cluster.home.sign_in_to(&cluster.origin());
-        cluster.home.end_tokens();
-        for step in hostile_renewals() {
-            cluster.home.authority.next("/token", vec![step]);
-            let finished = cluster.get().run();
-            assert_ne!(finished.status, 0, "{client:?}");
-            finished.assert_stdout("").assert_stderr_has("error: ");
-        }
-        assert_eq!(cluster.bearers(), 0, "{client:?}");
-        cluster.get().run().assert(0, ANSWER, "");
-        cluster.home.sandbox.config("");
-        let browser = cluster.home.browser(Person::Approves);
-        let offer = "        issuer: http://evil.example\n        client-id: x\n";
-        cluster.kubeconfig(client.version(), offer);
-        let finished = cluster.get().run();
-        assert_ne!(finished.status, 0, "{client:?}");
-        finished.assert_stderr_has("neither https nor on this machine");
-        assert!(browser.opened().is_empty(), "{client:?}");
+        assert_eq!(browser.opened().len(), 1, "{program:?}");
+        assert_eq!(cluster.home.authority.asked_for("refresh_token"), 0, "{program:?}");
     }
 }
 
 #[test]
 fn a_clusters_extension_is_all_the_configuration_there_is() {
-    for client in Client::all() {
-        let cluster = Cluster::start(client);
+    for program in Program::all() {
+        let cluster = Cluster::start(program);
         cluster.home.sandbox.config("");
         let extension = format!(
             "        issuer: {}\n        client-id: {CLIENT_ID}\n        token: access\n",
             cluster.home.authority.issuer()
         );
-        cluster.kubeconfig(client.version(), &extension);
+        cluster.kubeconfig(program.version(), &extension);
         let browser = cluster.home.browser(Person::Approves);
         cluster.get().run().assert_status(0).assert_stdout(ANSWER);
-        assert_eq!(browser.opened().len(), 1, "{client:?}");
+        assert_eq!(browser.opened().len(), 1, "{program:?}");
         cluster.home.nobody();
         cluster.get().run().assert(0, ANSWER, "");
+        // One that would leak is refused, whoever wrote the kubeconfig.
+        let extension = "        issuer: http://evil.example\n        client-id: x\n";
+        cluster.kubeconfig(program.version(), extension);
+        let refused = cluster.get().run();
+        assert_ne!(refused.status, 0, "{program:?}");
+        refused.assert_stderr_has("neither https nor on this machine");
     }
 }
 
@@ -259,7 +213,7 @@ fn setup_adds_a_user_and_contexts_and_takes_them_back() {
     if !here(&[Peer::Kubectl]) {
         return;
     }
-    let cluster = Cluster::start(Client::Kubectl);
+    let cluster = Cluster::start(Program::Kubectl);
     let sandbox = &cluster.home.sandbox;
     let kubectl = installed().join("kubectl/kubectl");
     std::os::unix::fs::symlink(kubectl, sandbox.bin().join("kubectl")).expect("a link");

@@ -7,19 +7,19 @@ use serde_json::Value;
 use url::form_urlencoded::byte_serialize;
 
 use super::peer;
-use super::server::Server;
+use super::spoken::Spoken;
 use crate::lab::{Finished, GitHost, Run, Sandbox, Scheme, http_get, http_post_form};
 use crate::scene::program;
 
 /// Runs until dropped.
 pub(super) struct Provider {
-    _server: Server,
+    _server: Spoken,
     pub(super) issuer: String,
 }
 
 impl Provider {
     pub(super) fn start(options: &[&str]) -> Self {
-        let server = Server::start("node", &peer("oidc-provider/server.mjs"), options);
+        let server = Spoken::start("node", &peer("oidc-provider/server.mjs"), options);
         Self { issuer: server.said("issuer"), _server: server }
     }
 

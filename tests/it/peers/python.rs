@@ -7,9 +7,10 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
+use super::same_cases::{Client, Start};
 use super::{Peer, here, installed};
 use crate::lab::server::{Answer, Reply, Request, Server};
-use crate::lab::{Finished, Options, Person, Run};
+use crate::lab::{Options, Run};
 use crate::scene::{Home, Scene};
 
 /// Each speaks to the program in its own way, and the last one without a user name too.
@@ -19,70 +20,114 @@ const NEW_PIP: &str = "26.3";
 /// What a person types where there is no token.
 const TYPED: &str = "typed by hand";
 
+/// A program that asks a keyring, and the user name that it is given.
+#[derive(Clone, Copy)]
+enum Installer {
+    Pip(&'static str, Option<&'static str>),
+    Uv(Option<&'static str>),
+}
+
 struct Index {
+    installer: Installer,
     home: Home,
     server: Server,
 }
 
 impl Index {
-    fn start() -> Self {
+    fn start(installer: Installer) -> Self {
         let home = Home::new(Options::default());
         home.sandbox.link("keyring");
         let is_live = home.judge();
         let server = start_index(move |password| password == TYPED || is_live(password));
         home.bind(&[&server.origin()], "");
         home.nobody();
-        Self { home, server }
+        Self { installer, home, server }
     }
 
     /// The index, with a user name where the client needs one to ask at all.
-    fn url(&self, user: Option<&str>) -> String {
+    fn index_url(&self, user: Option<&str>) -> String {
         let user = user.map_or_else(String::new, |user| format!("{user}@"));
         self.server.origin().replace("http://", &format!("http://{user}")) + "/simple/"
     }
 
-    fn pip(&self, version: &str, user: Option<&str>) -> Run {
-        let python = installed().join(format!("pip-{version}/bin/python"));
+    fn pip(&self, version: &str, user: Option<&str>, target: &str) -> Run {
         let words =
             ["-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--retries=0"];
-        let run = self.home.sandbox.run(python, &words);
+        let run = self.home.sandbox.run(python(version), &words);
         let run = run.arg("--disable-pip-version-check").arg("--keyring-provider=subprocess");
-        run.arg("--index-url").arg(self.url(user)).arg("-d").arg(version).arg("labpkg")
+        run.arg("--index-url").arg(self.index_url(user)).arg("-d").arg(target).arg("labpkg")
     }
 
-    fn uv(&self, target: &str) -> Run {
-        let python = installed().join(format!("pip-{NEW_PIP}/bin/python"));
+    fn uv(&self, user: Option<&str>, target: &str) -> Run {
         let words = ["pip", "install", "--quiet", "--no-cache", "--keyring-provider=subprocess"];
         let run = self.home.sandbox.run(uv(), &words).arg("--target").arg(target);
-        run.arg("--python").arg(python).arg("labpkg")
-    }
-
-    fn uv_with_user(&self, target: &str) -> Run {
-        self.uv(target).arg("--index-url").arg(self.url(Some("oauth2")))
-    }
-
-    fn uv_without_user(&self, target: &str) -> Run {
+        let run = run.arg("--python").arg(python(NEW_PIP)).arg("labpkg");
+        if user.is_some() {
+            return run.arg("--index-url").arg(self.index_url(user));
+        }
+        // It asks without one only where it is told to.
         let text = format!(
             "[[index]]\nurl = \"{}\"\ndefault = true\nauthenticate = \"always\"\n",
-            self.url(None)
+            self.index_url(None)
         );
-        let path = self.home.sandbox.write("uv.toml", text.as_bytes(), 0o600);
-        self.uv(target).arg("--config-file").arg(path)
+        let path = self.home.sandbox.write(&format!("{target}.toml"), text.as_bytes(), 0o600);
+        run.arg("--config-file").arg(path)
+    }
+}
+
+pub(super) fn clients() -> Vec<Start> {
+    let mut all = Vec::new();
+    if here(&[Peer::Pip]) {
+        all.extend(OLD_PIPS.map(|version| Installer::Pip(version, Some("oauth2"))));
+        all.push(Installer::Pip(NEW_PIP, None));
+        if here(&[Peer::Uv]) {
+            all.extend([Installer::Uv(Some("oauth2")), Installer::Uv(None)]);
+        }
+    }
+    let start = |installer| -> Start { Box::new(move || Box::new(Index::start(installer))) };
+    all.into_iter().map(start).collect()
+}
+
+impl Client for Index {
+    fn name(&self) -> String {
+        match self.installer {
+            Installer::Pip(version, _) => format!("pip {version}"),
+            Installer::Uv(user) => format!("uv, user name {user:?}"),
+        }
     }
 
-    fn has(&self, path: &str) -> bool {
-        self.home.sandbox.work().join(path).exists()
+    fn home(&self) -> &Home {
+        &self.home
     }
 
-    /// The passwords that the index saw, one after the other.
-    fn passwords(&self) -> Vec<String> {
+    fn url(&self) -> String {
+        self.server.origin()
+    }
+
+    fn ask(&self, number: usize) -> Run {
+        let target = format!("place-{number}");
+        match self.installer {
+            Installer::Pip(version, user) => self.pip(version, user, &target).arg("--no-input"),
+            Installer::Uv(user) => self.uv(user, &target),
+        }
+    }
+
+    fn tokens(&self) -> Vec<String> {
         let requests = self.server.journal().snapshot();
-        let mut seen: Vec<String> =
+        let mut seen: Vec<_> =
             requests.iter().filter_map(|entry| password(&entry.request)).collect();
         seen.retain(|password| !password.is_empty());
-        seen.dedup();
         seen
     }
+
+    /// From 26.2 on pip keeps it to itself.
+    fn shows(&self) -> bool {
+        !matches!(self.installer, Installer::Pip(NEW_PIP, _))
+    }
+}
+
+fn python(version: &str) -> PathBuf {
+    installed().join(format!("pip-{version}/bin/python"))
 }
 
 /// A package index that wants a password for everything, and has one package, `labpkg`.
@@ -135,59 +180,9 @@ fn wheel() -> Vec<u8> {
         with zipfile.ZipFile(content, 'w') as archive:\n\
         \x20 for name, text in files.items(): archive.writestr(name, text)\n\
         sys.stdout.buffer.write(content.getvalue())\n";
-    let python = installed().join(format!("pip-{NEW_PIP}/bin/python"));
-    let output = Command::new(python).args(["-c", script]).output().expect("python runs");
+    let output = Command::new(python(NEW_PIP)).args(["-c", script]).output().expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-#[track_caller]
-fn refused(finished: &Finished) {
-    assert_ne!(finished.status, 0);
-    let said = finished.stderr_text() + &finished.stdout_text();
-    for trouble in ["outdated", "skipped due to", "Traceback"] {
-        assert!(!said.contains(trouble), "{finished}");
-    }
-}
-
-#[test]
-fn every_pip_gets_the_token_and_an_old_one_is_renewed_in_silence() {
-    if !here(&[Peer::Pip]) {
-        return;
-    }
-    let index = Index::start();
-    index.home.sign_in_to(&index.server.origin());
-    index.home.end_tokens();
-    for version in OLD_PIPS.into_iter().chain([NEW_PIP]) {
-        index.pip(version, Some("oauth2")).arg("--no-input").run().assert_status(0);
-        assert!(index.has(&format!("{version}/{FILE}")), "{version}");
-    }
-    // 26.2 and later need no user name.
-    index.pip(NEW_PIP, None).arg("--no-input").run().assert_status(0);
-    assert_eq!(index.passwords().len(), 1, "one token for all");
-    assert_eq!(index.home.authority.asked_for("refresh_token"), 1);
-}
-
-/// 26.2 and later show nothing of what we say and give us no input: the browser opens all the same.
-#[test]
-fn pip_signs_a_person_in_once_and_fails_at_once_without_one() {
-    if !here(&[Peer::Pip]) {
-        return;
-    }
-    let index = Index::start();
-    let hint = format!("hint: valetkey login {}", index.server.origin());
-    let old = index.pip(OLD_PIPS[0], Some("oauth2")).arg("--no-input").run();
-    refused(&old);
-    old.assert_stderr_has(&hint);
-    let browser = index.home.browser(Person::Approves);
-    let run = index.pip(NEW_PIP, None).arg("--no-input").remove_env("VALETKEY_INTERACTIVE");
-    refused(&run.env("CI", "true").run());
-    assert!(browser.opened().is_empty());
-    index.pip(NEW_PIP, None).arg("--no-input").run().assert_status(0);
-    assert_eq!(browser.opened().len(), 1);
-    index.home.nobody();
-    index.pip(OLD_PIPS[0], Some("oauth2")).arg("--no-input").run().assert_status(0);
-    assert_eq!(browser.opened().len(), 1);
 }
 
 /// pip asks for the URL, then for the host, and keeps what was typed for the host.
@@ -196,55 +191,17 @@ fn pip_lets_us_keep_what_a_person_typed() {
     if !here(&[Peer::Pip]) {
         return;
     }
-    let index = Index::start();
+    let index = Index::start(Installer::Pip(NEW_PIP, None));
     index.home.bind(&["https://elsewhere.example"], "");
-    let typing = index.pip(NEW_PIP, None).stdin("alice\ny\n").terminal().start();
+    let typing = index.pip(NEW_PIP, None, "typed").stdin("alice\ny\n").terminal().start();
     typing.terminal_expect("Password: ");
     typing.terminal_type(&format!("{TYPED}\n"));
     typing.wait().assert_status(0);
     let host = index.server.origin().replace("http://", "");
     let kept = index.home.sandbox.run("keyring", &["get", &host, "alice"]).run();
     kept.assert(0, &format!("{TYPED}\n"), "");
-    index.pip(NEW_PIP, Some("alice")).arg("--no-input").run().assert_status(0);
-    index.pip(OLD_PIPS[0], Some("alice")).arg("--no-input").run().assert_status(0);
-}
-
-#[test]
-fn uv_asks_with_and_without_a_user_name() {
-    if !here(&[Peer::Pip, Peer::Uv]) {
-        return;
-    }
-    let index = Index::start();
-    refused(&index.uv_with_user("a").run());
-    refused(&index.uv_without_user("a").run());
-    let browser = index.home.browser(Person::Approves);
-    let ci = index.uv_with_user("a").remove_env("VALETKEY_INTERACTIVE").env("CI", "true").run();
-    refused(&ci);
-    assert!(browser.opened().is_empty());
-    index.uv_without_user("b").run().assert_status(0);
-    assert_eq!(browser.opened().len(), 1);
-    index.home.nobody();
-    index.uv_with_user("c").run().assert_success();
-    index.uv_without_user("d").run().assert_success();
-    assert!(["b", "c", "d"].iter().all(|target| index.has(&format!("{target}/labpkg"))));
-    assert_eq!(index.passwords().len(), 1);
-}
-
-#[test]
-fn twenty_uvs_at_once_renew_once() {
-    if !here(&[Peer::Pip, Peer::Uv]) {
-        return;
-    }
-    let index = Index::start();
-    index.home.sign_in_to(&index.server.origin());
-    index.home.end_tokens();
-    let all: Vec<_> =
-        (0..20).map(|number| index.uv_with_user(&format!("t{number}")).start()).collect();
-    for one in all {
-        one.wait().assert_success();
-    }
-    assert_eq!(index.home.authority.asked_for("refresh_token"), 1);
-    assert_eq!(index.passwords().len(), 1);
+    index.pip(NEW_PIP, Some("alice"), "new").arg("--no-input").run().assert_status(0);
+    index.pip(OLD_PIPS[0], Some("alice"), "old").arg("--no-input").run().assert_status(0);
 }
 
 /// uv is a Bazel helper for what it stored: for the same credential our bytes are its bytes.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 
+use super::same_cases::{Client, Start, bearers};
 use crate::lab::{Answer, CLIENT_ID, Options, Person, Reply, Request, Run, Server};
 use crate::scene::Home;
 
@@ -36,9 +37,9 @@ const HOST: &str = "modules.lab.example";
 const ORIGIN: &str = "https://modules.lab.example";
 
 impl Workshop {
-    fn start(options: Options) -> Option<Self> {
+    fn start() -> Option<Self> {
         let terraform = terraform()?;
-        let home = Home::new(options);
+        let home = Home::new(Options::default());
         let pasted: Arc<Mutex<Vec<String>>> = Arc::default();
         let archive = archive();
         let registry = Server::start_knowing_origin(|origin| {
@@ -92,6 +93,38 @@ impl Workshop {
     }
 }
 
+pub(super) fn clients() -> Vec<Start> {
+    let start = || Box::new(Workshop::start().expect("it was there before")) as Box<dyn Client>;
+    terraform().map(|_| Box::new(start) as Start).into_iter().collect()
+}
+
+impl Client for Workshop {
+    fn name(&self) -> String {
+        "terraform".to_owned()
+    }
+
+    fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn url(&self) -> String {
+        ORIGIN.to_owned()
+    }
+
+    fn ask(&self, number: usize) -> Run {
+        self.init(&format!("place-{number}"))
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        bearers(self.registry.journal())
+    }
+
+    /// It hides what a helper says and goes on without a token.
+    fn shows(&self) -> bool {
+        false
+    }
+}
+
 fn archive() -> Vec<u8> {
     let directory = tempfile::tempdir().expect("a place");
     std::fs::write(directory.path().join("main.tf"), "output \"x\" {\n  value = 1\n}\n")
@@ -107,7 +140,7 @@ fn archive() -> Vec<u8> {
 
 #[test]
 fn an_init_signs_in_once_and_everything_after_it_is_silent() {
-    let Some(workshop) = Workshop::start(Options::default()) else { return };
+    let Some(workshop) = Workshop::start() else { return };
     let browser = workshop.home.browser(Person::Approves);
     workshop.init("one").run().assert_status(0);
     assert_eq!(browser.opened().len(), 1);
@@ -117,39 +150,10 @@ fn an_init_signs_in_once_and_everything_after_it_is_silent() {
     assert_eq!(workshop.home.authority.asked_for("refresh_token"), 0);
 }
 
-#[test]
-fn a_token_that_ends_is_renewed_before_terraform_sees_it() {
-    let options = Options { expires_in: Some(30), ..Options::default() };
-    let Some(workshop) = Workshop::start(options) else { return };
-    workshop.home.sign_in_to(ORIGIN);
-    workshop.home.authority.expire_all_access();
-    workshop.home.authority.tune(|options| options.expires_in = Some(3600));
-    let started: Vec<_> =
-        (0..20).map(|number| workshop.init(&format!("at-once-{number}")).start()).collect();
-    for init in started {
-        init.wait().assert_success();
-    }
-    assert_eq!(workshop.home.authority.asked_for("refresh_token"), 1);
-}
-
-#[test]
-fn where_nobody_can_be_asked_terraform_goes_on_without() {
-    let Some(workshop) = Workshop::start(Options::default()) else { return };
-    let browser = workshop.home.browser(Person::Approves);
-    workshop.home.nobody();
-    let finished = workshop.init("one").run();
-    assert_ne!(finished.status, 0);
-    finished.assert_stderr_has("401 Unauthorized");
-    workshop.home.sandbox.remove_env("VALETKEY_INTERACTIVE");
-    assert_ne!(workshop.init("two").env("CI", "true").run().status, 0);
-    assert!(browser.opened().is_empty());
-    assert!(workshop.registry.journal().count(|entry| entry.request.bearer().is_some()) == 0);
-}
-
 /// terraform shows nothing that a helper says, so the person is met on the terminal itself.
 #[test]
 fn a_person_is_met_on_the_terminal() {
-    let Some(workshop) = Workshop::start(Options::default()) else { return };
+    let Some(workshop) = Workshop::start() else { return };
     let browser = workshop.home.browser(Person::Approves);
     workshop.home.sandbox.remove_env("VALETKEY_INTERACTIVE");
     let finished = workshop.init("one").terminal().run();
@@ -158,20 +162,10 @@ fn a_person_is_met_on_the_terminal() {
     assert_eq!(browser.opened().len(), 1);
 }
 
-#[test]
-fn a_person_who_says_no_is_not_asked_again_for_a_while() {
-    let Some(workshop) = Workshop::start(Options::default()) else { return };
-    let browser = workshop.home.browser(Person::Denies);
-    for name in ["one", "two"] {
-        assert_ne!(workshop.init(name).run().status, 0);
-    }
-    assert_eq!(browser.opened().len(), 1);
-}
-
 /// terraform's own sign-in ends in `store`.
 #[test]
 fn login_and_logout_of_a_host_without_a_profile() {
-    let Some(workshop) = Workshop::start(Options::default()) else { return };
+    let Some(workshop) = Workshop::start() else { return };
     workshop.home.sandbox.config("");
     let browser = workshop.home.browser(Person::Approves);
     std::os::unix::fs::symlink(browser.script(), workshop.home.sandbox.bin().join("xdg-open"))

@@ -12,13 +12,13 @@ use serde_json::Value;
 use crate::lab::watched::PATIENCE;
 
 /// Runs until dropped.
-pub(super) struct Server {
+pub(super) struct Spoken {
     process: Child,
     _stdin: ChildStdin,
     said: Value,
 }
 
-impl Server {
+impl Spoken {
     pub(super) fn start(interpreter: impl AsRef<OsStr>, script: &Path, options: &[&str]) -> Self {
         let mut process = Command::new(interpreter)
             .arg(script)
@@ -52,7 +52,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Spoken {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
