@@ -427,17 +427,11 @@ pub struct Presented {
 }
 
 impl Presented {
-    /// A secret of which nothing else is known.
+    /// A secret that came without anything else.
     #[must_use]
-    pub fn plain(secret: Secret) -> Self {
-        Self {
-            token: secret.clone(),
-            secret,
-            authtype: None,
-            expires: None,
-            refresh: None,
-            ephemeral: false,
-        }
+    pub fn alone(secret: Secret) -> Self {
+        let token = secret.clone();
+        Self { secret, token, authtype: None, expires: None, refresh: None, ephemeral: false }
     }
 }
 

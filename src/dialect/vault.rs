@@ -77,7 +77,7 @@ fn presented(call: &mut Call<'_>) -> Result<Presented> {
     let token = std::str::from_utf8(&bytes).ok().map(str::trim);
     match token.filter(|token| !token.is_empty() && bytes.len() as u64 <= LIMIT) {
         Some(token) if !token.contains(char::is_control) => {
-            Ok(Presented::plain(Secret::new(token)))
+            Ok(Presented::alone(Secret::new(token)))
         }
         _ => Err(refused("there is no token on standard input")),
     }

@@ -11,7 +11,6 @@ mod aws;
 mod cargo;
 mod chains;
 mod chromium;
-mod daemon;
 mod django;
 mod docker;
 mod engine;
@@ -31,6 +30,7 @@ mod provider;
 mod python;
 mod same_cases;
 mod setup_git;
+mod spoken;
 mod terraform;
 mod unconfigured;
 

@@ -144,3 +144,36 @@ fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let (near, name) = known.iter().map(|name| (distance(name), *name)).min()?;
     (near <= name.len().div_ceil(3)).then_some(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between the backticks of settings.md.
+    #[test]
+    fn each_setting_is_explained() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("settings.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let code = text.split('`').skip(1).step_by(2);
+        let word = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+        let explained: Vec<&str> = code.flat_map(|code| code.split(|c| !word(c))).collect();
+        for table in [
+            FILE_KEYS,
+            PROFILE_KEYS,
+            ORIGIN_KEYS,
+            WORKLOAD_KEYS,
+            REDIRECT_KEYS,
+            FLOW_KEYS,
+            HANDOFF_KEYS,
+            HANDOFF_NAMES,
+            RELAY_KEYS,
+            RELAY_NAMES,
+            ACCOUNT_KEYS,
+            FIELD_KEYS,
+        ] {
+            for key in table {
+                assert!(explained.contains(key), "{key}");
+            }
+        }
+    }
+}

@@ -1,13 +1,12 @@
 //! AWS's own command line runs `valetkey aws`. For a job moto plays AWS: it gives the keys of a role
 //! for an identity token, and knows them again.
 
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::daemon::Daemon;
 use super::same_cases::{Client, Start};
+use super::spoken::Spoken;
 use super::{Peer, heavy, here, installed, peer};
 use crate::lab::job::keys;
 use crate::lab::{Answer, CLIENT_ID, Job, Options, Reply, Request, Run, Sandbox, Server};
@@ -17,15 +16,14 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/deploy";
 
 struct Cloud {
     job: Job,
-    moto: Daemon,
+    moto: Spoken,
 }
 
 impl Cloud {
     /// A job whose role moto knows, and AWS's configuration as `setup aws` writes it.
     fn new(more: &str) -> Self {
-        let mut python = Command::new(installed().join("moto/bin/python"));
-        let moto = Daemon::start(python.arg(peer("moto/server.py")));
         let job = Job::new(program());
+        let moto = Spoken::start(installed().join("moto/bin/python"), &peer("moto/server.py"), &[]);
         job.sandbox.link("valetkey");
         job.sandbox.config(&format!(
             "[profile.aws]\nflow = \"workload\"\norigins = [{{ url = \"{}\", exchange = \"aws-sts\", \
@@ -37,7 +35,7 @@ impl Cloud {
     }
 
     fn who(&self) -> Run {
-        who(&self.job.sandbox, self.moto.said("origin"))
+        who(&self.job.sandbox, &self.moto.said("origin"))
     }
 }
 
@@ -163,7 +161,7 @@ fn many_calls_of_aws_share_the_keys_that_may_be_kept() {
     }
     assert_eq!(cloud.job.vouched(), 1);
     let many: Vec<_> = (0..20)
-        .map(|_| cloud.job.sandbox.valetkey(&["aws", cloud.moto.said("origin")]).start())
+        .map(|_| cloud.job.sandbox.valetkey(&["aws", &cloud.moto.said("origin")]).start())
         .collect();
     let answers: std::collections::BTreeSet<_> =
         many.into_iter().map(|started| started.wait().assert_success()).collect();

@@ -1,28 +1,26 @@
 //! oidc-provider on a port of its own, and a scene around it: a git host that asks it about every
 //! token, a home, and a profile that binds the two.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
 use url::form_urlencoded::byte_serialize;
 
-use super::daemon::Daemon;
 use super::peer;
+use super::spoken::Spoken;
 use crate::lab::{Finished, GitHost, Run, Sandbox, Scheme, http_get, http_post_form};
 use crate::scene::program;
 
+/// Runs until dropped.
 pub(super) struct Provider {
-    _daemon: Daemon,
+    _server: Spoken,
     pub(super) issuer: String,
 }
 
 impl Provider {
     pub(super) fn start(options: &[&str]) -> Self {
-        let mut node = Command::new("node");
-        let daemon = Daemon::start(node.arg(peer("oidc-provider/server.mjs")).args(options));
-        let issuer = daemon.said("issuer").to_owned();
-        Self { _daemon: daemon, issuer }
+        let server = Spoken::start("node", &peer("oidc-provider/server.mjs"), options);
+        Self { issuer: server.said("issuer"), _server: server }
     }
 
     fn order(&self, what: &str) -> Value {
