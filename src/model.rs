@@ -404,7 +404,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A question that brings nothing along.
+    /// A `get` of a caller that brings nothing back. `lifetime` as in the field.
     #[must_use]
     pub fn get(resource: Resource, caller: Caller, lifetime: u64) -> Self {
         Self { verb: Verb::Get, resource, caller, lifetime, presented: None, proof: None }
@@ -426,9 +426,10 @@ pub struct Presented {
     pub ephemeral: bool,
 }
 
-/// A token about which nothing else is known.
-impl From<Secret> for Presented {
-    fn from(secret: Secret) -> Self {
+impl Presented {
+    /// A secret that came without anything else.
+    #[must_use]
+    pub fn alone(secret: Secret) -> Self {
         let token = secret.clone();
         Self { secret, token, authtype: None, expires: None, refresh: None, ephemeral: false }
     }

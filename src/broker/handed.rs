@@ -147,7 +147,7 @@ pub(super) fn keep_secret(
     expires: Option<u64>,
     world: &World<'_>,
 ) -> Result<Key> {
-    let presented = Presented { expires, ..secret.clone().into() };
+    let presented = Presented { expires, ..Presented::alone(secret.clone()) };
     keep(resource, &presented, world)
 }
 

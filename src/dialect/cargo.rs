@@ -176,7 +176,7 @@ fn presented(typed: &str) -> Option<Presented> {
     let usable = !typed.is_empty() && typed.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     usable.then(|| Presented {
         token: Secret::new(typed.strip_prefix("Bearer ").unwrap_or(typed)),
-        ..Secret::new(typed).into()
+        ..Presented::alone(Secret::new(typed))
     })
 }
 

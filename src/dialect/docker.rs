@@ -125,7 +125,7 @@ fn store(call: &mut Call<'_>) -> Result<Served> {
     let Some(resource) = resource(server, Some(&entry.username)) else {
         return Ok(refuse(call, "the server URL cannot be understood"));
     };
-    let presented = Secret::new(entry.secret.as_str()).into();
+    let presented = Presented::alone(Secret::new(entry.secret.as_str()));
     match (call.ask)(&request(Verb::Store, resource, Some(presented))) {
         Outcome::Failed(error) => Ok(failed(call, &error)),
         _ => Ok(Served::default()),

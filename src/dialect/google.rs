@@ -37,11 +37,8 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         return Err(usage("only jwt and id_token can be given"));
     }
     let output = told("OUTPUT_FILE").map(Path::new);
-    let request = Request::get(
-        Resource::parse(&format!("https://{provider}"))?.of_url(),
-        Caller::Hasty,
-        LIFETIME,
-    );
+    let resource = Resource::parse(&format!("https://{provider}"))?.of_url();
+    let request = Request::get(resource, Caller::Hasty, LIFETIME);
     let credential = match (call.ask)(&request) {
         Outcome::Found(credential) => credential,
         Outcome::NotFound(why) | Outcome::Failed(why) => return Err(why),

@@ -224,7 +224,7 @@ fn set(call: &mut Call<'_>, resource: Resource) -> Result<Served> {
     if text.is_empty() || bytes.len() as u64 > LIMIT {
         return Ok(nothing(Some(refused("there is no password on standard input"))));
     }
-    let presented = Secret::new(text).into();
+    let presented = Presented::alone(Secret::new(text));
     match (call.ask)(&request(Verb::Store, Caller::Hasty, resource, Some(presented))) {
         Outcome::Failed(error) => Ok(nothing(Some(error))),
         _ => Ok(Served::default()),

@@ -85,7 +85,7 @@ fn store(call: &mut Call<'_>, resource: Resource) -> Result<Served> {
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(refused("hold what no token may hold"));
     }
-    let presented = Secret::new(token.as_str()).into();
+    let presented = Presented::alone(Secret::new(token.as_str()));
     settled((call.ask)(&request(Verb::Store, resource, Some(presented))))
 }
 

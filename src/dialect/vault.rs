@@ -76,7 +76,9 @@ fn presented(call: &mut Call<'_>) -> Result<Presented> {
     read.map_err(|error| refused("the token cannot be read").because(error))?;
     let token = std::str::from_utf8(&bytes).ok().map(str::trim);
     match token.filter(|token| !token.is_empty() && bytes.len() as u64 <= LIMIT) {
-        Some(token) if !token.contains(char::is_control) => Ok(Secret::new(token).into()),
+        Some(token) if !token.contains(char::is_control) => {
+            Ok(Presented::alone(Secret::new(token)))
+        }
         _ => Err(refused("there is no token on standard input")),
     }
 }

@@ -30,6 +30,7 @@ mod provider;
 mod python;
 mod same_cases;
 mod setup_git;
+mod spoken;
 mod terraform;
 mod unconfigured;
 

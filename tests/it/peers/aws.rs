@@ -1,80 +1,41 @@
 //! AWS's own command line runs `valetkey aws`. For a job moto plays AWS: it gives the keys of a role
 //! for an identity token, and knows them again.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::same_cases::{Client, Start};
+use super::spoken::Spoken;
 use super::{Peer, heavy, here, installed, peer};
 use crate::lab::job::keys;
-use crate::lab::watched::PATIENCE;
 use crate::lab::{Answer, CLIENT_ID, Job, Options, Reply, Request, Run, Sandbox, Server};
 use crate::scene::{Home, program};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/deploy";
 
-struct Moto {
-    process: Child,
-    _stdin: ChildStdin,
-    origin: String,
-}
-
-impl Moto {
-    fn start() -> Self {
-        let mut process = Command::new(installed().join("moto/bin/python"))
-            .arg(peer("moto/server.py"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("python");
-        let stdin = process.stdin.take().expect("stdin is a pipe");
-        let stdout = process.stdout.take().expect("stdout is a pipe");
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut line);
-            let _ = sender.send(line);
-        });
-        let line = receiver.recv_timeout(PATIENCE).unwrap_or_default();
-        let said: Value = serde_json::from_str(&line).expect("moto says where it listens");
-        let origin = said["origin"].as_str().expect("an origin").to_owned();
-        Self { process, _stdin: stdin, origin }
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 struct Cloud {
     job: Job,
-    moto: Moto,
+    moto: Spoken,
 }
 
 impl Cloud {
     /// A job whose role moto knows, and AWS's configuration as `setup aws` writes it.
     fn new(more: &str) -> Self {
-        let (job, moto) = (Job::new(program()), Moto::start());
+        let job = Job::new(program());
+        let moto = Spoken::start(installed().join("moto/bin/python"), &peer("moto/server.py"), &[]);
         job.sandbox.link("valetkey");
         job.sandbox.config(&format!(
             "[profile.aws]\nflow = \"workload\"\norigins = [{{ url = \"{}\", exchange = \"aws-sts\", \
              role = \"{ROLE}\" }}]\n{more}\n[profile.aws.workload]\nexchange = \"none\"\n",
-            moto.origin,
+            moto.said("origin"),
         ));
         set_up(&job.sandbox);
         Self { job, moto }
     }
 
     fn who(&self) -> Run {
-        who(&self.job.sandbox, &self.moto.origin)
+        who(&self.job.sandbox, &self.moto.said("origin"))
     }
 }
 
@@ -199,8 +160,9 @@ fn many_calls_of_aws_share_the_keys_that_may_be_kept() {
         assert!(started.wait().assert_success().contains("assumed-role/deploy/valetkey"));
     }
     assert_eq!(cloud.job.vouched(), 1);
-    let many: Vec<_> =
-        (0..20).map(|_| cloud.job.sandbox.valetkey(&["aws", &cloud.moto.origin]).start()).collect();
+    let many: Vec<_> = (0..20)
+        .map(|_| cloud.job.sandbox.valetkey(&["aws", &cloud.moto.said("origin")]).start())
+        .collect();
     let answers: std::collections::BTreeSet<_> =
         many.into_iter().map(|started| started.wait().assert_success()).collect();
     assert_eq!((answers.len(), cloud.job.vouched()), (1, 1));

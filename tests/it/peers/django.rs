@@ -2,25 +2,19 @@
 //! registers strangers with one grant each, rotates refresh tokens with a grace period, and has
 //! devices approved on a page of its own.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use url::form_urlencoded::byte_serialize;
 
+use super::spoken::Spoken;
+use super::unconfigured::Home;
 use super::{Peer, here, installed, peer};
-use crate::lab::{
-    Answer, Browser, Finished, GitHost, Person, Sandbox, Scheme, http, http_get, http_post_form,
-};
-use crate::scene::{age, program};
+use crate::lab::{Browser, Finished, Person, http, http_get, http_post_form};
+use crate::scene::age;
 
 const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// Runs until dropped, and no longer than the tests: it ends when its stdin does.
 struct Provider {
-    process: Child,
-    _stdin: ChildStdin,
+    _server: Spoken,
     origin: String,
     /// With a path, so that the well-known part goes before it.
     issuer: String,
@@ -28,23 +22,9 @@ struct Provider {
 
 impl Provider {
     fn start(options: &[&str]) -> Self {
-        let mut process = Command::new(installed().join("django-oauth-toolkit/bin/python"))
-            .arg("-B")
-            .arg(peer("django-oauth-toolkit/server.py"))
-            .args(options)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("python");
-        let stdin = process.stdin.take().expect("stdin is a pipe");
-        let mut line = String::new();
-        let stdout = process.stdout.take().expect("stdout is a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let said: Value = serde_json::from_str(&line).expect("JSON");
-        let member = |name: &str| said[name].as_str().expect("a URL").to_owned();
-        let (origin, issuer) = (member("origin"), member("issuer"));
-        Self { process, _stdin: stdin, origin, issuer }
+        let python = installed().join("django-oauth-toolkit/bin/python");
+        let server = Spoken::start(python, &peer("django-oauth-toolkit/server.py"), options);
+        Self { origin: server.said("origin"), issuer: server.said("issuer"), _server: server }
     }
 
     fn is_live(&self, token: &str) -> bool {
@@ -60,48 +40,15 @@ impl Provider {
     }
 }
 
-impl Drop for Provider {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+fn home(options: &[&str]) -> Home<Provider> {
+    let provider = Provider::start(options);
+    let issuer = provider.issuer.clone();
+    Home::around(provider, &issuer, &["read"], Provider::is_live)
 }
 
-struct Home {
-    provider: Arc<Provider>,
-    host: GitHost,
-    sandbox: Sandbox,
-}
-
-impl Home {
-    fn new(options: &[&str]) -> Self {
-        let provider = Arc::new(Provider::start(options));
-        let judge = Arc::clone(&provider);
-        let host = GitHost::start(Scheme::Bearer, move |token| judge.is_live(token));
-        host.create("team/s.git");
-        let document = json!({
-            "resource": host.origin(),
-            "authorization_servers": [provider.issuer],
-            "scopes_supported": ["read"],
-        });
-        host.document("/.well-known/oauth-protected-resource", Answer::json(200, &document));
-        let sandbox = Sandbox::new(program());
-        sandbox.env("VALETKEY_STORE", "file").env("VALETKEY_INTERACTIVE", "always");
-        sandbox.link("git-credential-valetkey");
-        sandbox.git_config("[credential]\n\thelper = valetkey\n");
-        Self { provider, host, sandbox }
-    }
-
+impl Home<Provider> {
     fn valetkey(&self, words: &[&str]) -> Finished {
         self.sandbox.valetkey(words).arg(self.host.origin()).run()
-    }
-
-    /// Nobody is here, and git works.
-    fn clone(&self, name: &str) {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "never");
-        let url = self.host.url("team/s.git");
-        self.sandbox.git(&["clone", "--quiet", &url, name]).run().assert(0, "", "");
-        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
     }
 
     /// The bytes of the session, as another machine could have them.
@@ -118,7 +65,7 @@ fn a_stranger_registers_signs_in_renews_and_leaves() {
     if !here(&[Peer::Django]) {
         return;
     }
-    let home = Home::new(&[]);
+    let home = home(&[]);
     let browser = Browser::start(&home.sandbox, Person::Approves);
     home.valetkey(&["login"]).assert_status(0);
     assert_eq!(browser.opened().len(), 1);
@@ -150,7 +97,7 @@ fn an_old_refresh_token_is_good_for_as_long_as_the_server_says() {
         return;
     }
     for (grace, late) in [("600", 0), ("0", 2)] {
-        let home = Home::new(&["--grace", grace]);
+        let home = home(&["--grace", grace]);
         let browser = Browser::start(&home.sandbox, Person::Approves);
         home.valetkey(&["login"]).assert_status(0);
         age(&home.sandbox, 4000);
@@ -178,7 +125,7 @@ fn a_device_is_approved_on_the_servers_own_page() {
     if !here(&[Peer::Django]) {
         return;
     }
-    let home = Home::new(&[]);
+    let home = home(&[]);
     let issuer = &home.provider.issuer;
     let metadata = json!({
         "client_name": "a device", "token_endpoint_auth_method": "none",

@@ -1,50 +1,26 @@
 //! oidc-provider on a port of its own, and a scene around it: a git host that asks it about every
 //! token, a home, and a profile that binds the two.
 
-use std::io::{self, BufRead as _, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use serde_json::Value;
 use url::form_urlencoded::byte_serialize;
 
 use super::peer;
-use crate::lab::watched::PATIENCE;
+use super::spoken::Spoken;
 use crate::lab::{Finished, GitHost, Run, Sandbox, Scheme, http_get, http_post_form};
 use crate::scene::program;
 
-/// Runs until dropped, and no longer than the tests: it ends when its stdin does.
+/// Runs until dropped.
 pub(super) struct Provider {
-    process: Child,
-    _stdin: ChildStdin,
+    _server: Spoken,
     pub(super) issuer: String,
 }
 
 impl Provider {
     pub(super) fn start(options: &[&str]) -> Self {
-        let mut process = Command::new("node")
-            .arg(peer("oidc-provider/server.mjs"))
-            .args(options)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("node");
-        let stdin = process.stdin.take().expect("stdin is a pipe");
-        let stdout = process.stdout.take().expect("stdout is a pipe");
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            let (mut reader, mut line) = (BufReader::new(stdout), String::new());
-            let _ = reader.read_line(&mut line);
-            let _ = sender.send(line);
-            // It talks on, and would die of a pipe that nobody reads.
-            let _ = io::copy(&mut reader, &mut io::sink());
-        });
-        let line = receiver.recv_timeout(PATIENCE).unwrap_or_default();
-        let said: Value = serde_json::from_str(&line)
-            .unwrap_or_else(|error| panic!("server.mjs {options:?} said {line:?}: {error}"));
-        let issuer = said["issuer"].as_str().expect("an issuer").to_owned();
-        Self { process, _stdin: stdin, issuer }
+        let server = Spoken::start("node", &peer("oidc-provider/server.mjs"), options);
+        Self { issuer: server.said("issuer"), _server: server }
     }
 
     fn order(&self, what: &str) -> Value {
@@ -84,13 +60,6 @@ impl Provider {
         let mut entries = self.journal("/token");
         entries.retain(|entry| entry["form"]["grant_type"] == grant);
         entries
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

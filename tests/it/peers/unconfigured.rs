@@ -14,22 +14,27 @@ use crate::scene::{age, program};
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 /// A git host that publishes who issues its tokens, and nothing else is known to anybody.
-struct Home {
-    provider: Arc<Provider>,
-    host: GitHost,
-    sandbox: Sandbox,
+pub(super) struct Home<P> {
+    pub(super) provider: Arc<P>,
+    pub(super) host: GitHost,
+    pub(super) sandbox: Sandbox,
 }
 
-impl Home {
-    fn new(options: &[&str]) -> Self {
-        let provider = Arc::new(Provider::start(options));
+impl<P: Send + Sync + 'static> Home<P> {
+    pub(super) fn around(
+        provider: P,
+        issuer: &str,
+        scopes: &[&str],
+        is_live: fn(&P, &str) -> bool,
+    ) -> Self {
+        let provider = Arc::new(provider);
         let judge = Arc::clone(&provider);
-        let host = GitHost::start(Scheme::Bearer, move |token| judge.is_live(token));
+        let host = GitHost::start(Scheme::Bearer, move |token| is_live(&judge, token));
         host.create("team/s.git");
         let document = json!({
             "resource": host.origin(),
-            "authorization_servers": [provider.issuer],
-            "scopes_supported": ["api:read", "api:write"],
+            "authorization_servers": [issuer],
+            "scopes_supported": scopes,
         });
         host.document(WELL_KNOWN, Answer::json(200, &document));
         let sandbox = Sandbox::new(program());
@@ -39,17 +44,25 @@ impl Home {
         Self { provider, host, sandbox }
     }
 
-    fn login(&self, more: &[&str]) -> Finished {
-        let words: Vec<&str> = ["login"].into_iter().chain(more.iter().copied()).collect();
-        self.sandbox.valetkey(&words).arg(self.host.origin()).run()
-    }
-
     /// Nobody is here, and git works.
-    fn clone(&self, name: &str) {
+    pub(super) fn clone(&self, name: &str) {
         self.sandbox.env("VALETKEY_INTERACTIVE", "never");
         let url = self.host.url("team/s.git");
         self.sandbox.git(&["clone", "--quiet", &url, name]).run().assert(0, "", "");
         self.sandbox.env("VALETKEY_INTERACTIVE", "always");
+    }
+}
+
+fn home(options: &[&str]) -> Home<Provider> {
+    let provider = Provider::start(options);
+    let issuer = provider.issuer.clone();
+    Home::around(provider, &issuer, &["api:read", "api:write"], Provider::is_live)
+}
+
+impl Home<Provider> {
+    fn login(&self, more: &[&str]) -> Finished {
+        let words: Vec<&str> = ["login"].into_iter().chain(more.iter().copied()).collect();
+        self.sandbox.valetkey(&words).arg(self.host.origin()).run()
     }
 }
 
@@ -58,7 +71,7 @@ fn a_stranger_registers_signs_in_and_renews_for_one_resource() {
     if !here(&[Peer::OidcProvider]) {
         return;
     }
-    let home = Home::new(&["--registration"]);
+    let home = home(&["--registration"]);
     let person = Approver::start(&home.sandbox);
     home.login(&[]).assert_status(0);
     assert_eq!(person.opened().len(), 1);
@@ -95,7 +108,7 @@ fn a_request_is_pushed_where_the_server_insists() {
     if !here(&[Peer::OidcProvider]) {
         return;
     }
-    let home = Home::new(&["--registration", "--only-pushed"]);
+    let home = home(&["--registration", "--only-pushed"]);
     let person = Approver::start(&home.sandbox);
     home.login(&[]).assert_status(0);
     let opened = url::Url::parse(&person.opened()[0]).expect("a URL");
@@ -115,7 +128,7 @@ fn a_document_about_the_client_is_its_id() {
         return;
     }
     let document = "https://tools.example/valetkey.json";
-    let home = Home::new(&["--registration", "--client-document", document]);
+    let home = home(&["--registration", "--client-document", document]);
     home.sandbox.config(&format!("client_metadata = \"{document}\"\n"));
     let _person = Approver::start(&home.sandbox);
     home.login(&[]).assert_status(0);
@@ -138,7 +151,7 @@ fn a_stranger_signs_in_by_device_too() {
     if !here(&[Peer::OidcProvider]) {
         return;
     }
-    let home = Home::new(&["--registration", "--device-interval", "1"]);
+    let home = home(&["--registration", "--device-interval", "1"]);
     let words = ["login", "--flow", "device", "--no-browser", &home.host.origin()];
     let login = home.sandbox.valetkey(&words).start();
     login.expect_stderr("or open http");
