@@ -31,7 +31,7 @@ pub(super) fn choose(typed: &cli::Use, world: &World<'_>) -> Result<()> {
         }
     }
     let asked = service.and_then(|service| service.asked_account(&resource));
-    let want = Want { place: place.clone(), account: account.as_deref().or(asked), path: None };
+    let want = Want { place, account: account.as_deref().or(asked), path: None };
     let found = world.vault.matching(&want)?.into_iter();
     // A session and a token can have the same name; without a name it is whatever answers now.
     let prefers = |record: &Record| account.is_some() && !is_static(record);
@@ -58,10 +58,7 @@ pub(super) fn choose(typed: &cli::Use, world: &World<'_>) -> Result<()> {
         return Err(Error::new(Kind::Temporary, what));
     };
     if account.is_some() {
-        let all = world.vault.matching(&Want { place, account: None, path: None })?;
-        let others = all.iter().filter(|other| other.key() != record.key());
-        let newest = others.map(Record::chosen).max().unwrap_or_default();
-        record.choose(world.clock.now().max(newest + 1));
+        prefer(&mut record, world)?;
     }
     record.fields_mut().extend(settings.iter().cloned());
     pen.save(&record)?;
@@ -71,6 +68,16 @@ pub(super) fn choose(typed: &cli::Use, world: &World<'_>) -> Result<()> {
     };
     let set = settings.iter().map(|(name, value)| format!(" with {name} {value}"));
     world.ui.say(&format!("{who} answers for {resource}{}", set.collect::<String>()));
+    Ok(())
+}
+
+/// From now on this account answers where none is named, once the record is saved.
+pub(super) fn prefer(record: &mut Record, world: &World<'_>) -> Result<()> {
+    let want = Want { place: record.key().place.clone(), account: None, path: None };
+    let all = world.vault.matching(&want)?;
+    let others = all.iter().filter(|other| other.key() != record.key());
+    let newest = others.map(Record::chosen).max().unwrap_or_default();
+    record.choose(world.clock.now().max(newest + 1));
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::choose::prefer;
 use super::{PROFILE_HINT, service_of};
 use crate::broker::pasted::{self, Given};
 use crate::broker::{World, session, workload};
@@ -57,7 +58,13 @@ pub(super) fn login(
         && session.authority == profile.authority()
         && works(&mut session, service.prefix.token, &profile, &pen, world)?
     {
-        return confirm("already signed in", &session.key, &profile, world);
+        let key = session.key.clone();
+        if typed.account.is_some() {
+            let mut record = Record::Session(session);
+            prefer(&mut record, world)?;
+            pen.save(&record)?;
+        }
+        return confirm("already signed in", &key, &profile, world);
     }
     if flow == Some(Flow::Workload) {
         return vouched(profile, &options, Some(&pen), world);

@@ -62,6 +62,20 @@ fn a_second_account_stands_beside_the_first_and_use_chooses() {
     assert_eq!(scene.authority.live_grants(), 2);
 }
 
+/// Who is named at a sign-in answers from then on, also where there is nothing left to sign in to.
+#[test]
+fn who_is_named_and_signed_in_already_is_chosen() {
+    let scene = scene();
+    login(&scene, "bob", &["--account", "bob"]).assert_status(0);
+    run(&scene, &["login", "URL", "--account", "alice"])
+        .assert_status(0)
+        .assert_stderr_has("already signed in");
+    assert_eq!(answers(&scene, "").as_deref(), Some("alice"));
+    run(&scene, &["login", "URL"]).assert_status(0).assert_stderr_has("already signed in");
+    assert_eq!(answers(&scene, "").as_deref(), Some("alice"));
+    assert_eq!(scene.authority.asked_for("authorization_code"), 2);
+}
+
 /// The choice is kept with the account: no file more, so no request looks for one.
 #[test]
 fn a_choice_costs_no_file() {
