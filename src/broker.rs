@@ -341,7 +341,7 @@ fn own(record: Option<Record>, profile: &Profile) -> Option<Session> {
 /// whoever asks is told the reason every time.
 fn has_ended(record: &Record, road: &Road<'_>) -> bool {
     match record {
-        Record::Static(entry) => pasted::has_ended(entry, road.world),
+        Record::Static(entry) => entry.has_ended(road.world.clock.now()),
         Record::Session(session) => {
             let there = session.token(road.service.prefix.token).is_some();
             there && session.tokens.refresh.is_none() && road.fresh(session).is_none()

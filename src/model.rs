@@ -203,6 +203,14 @@ pub struct Static {
     pub chosen: u64,
 }
 
+impl Static {
+    /// Whether time has ended it.
+    #[must_use]
+    pub fn has_ended(&self, now: u64) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
 /// One item of the vault.
 #[derive(Clone, Debug)]
 pub enum Record {

@@ -4,7 +4,8 @@
 mod builtin;
 mod config;
 mod distributor;
-mod pieces;
+mod entry;
+mod file;
 mod remembered;
 mod service;
 mod site;
@@ -19,7 +20,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind};
 pub use builtin::{PROVIDERS, Provider};
-use pieces::Configured;
+use file::Configured;
 pub use remembered::Found;
 pub use service::{Service, environment_token};
 pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
@@ -224,7 +225,7 @@ impl Profiles {
     /// # Errors
     /// `Configuration` when it is unsafe, is not TOML or says what nobody understands.
     pub fn load(environment: &Environment) -> Result<Self> {
-        Ok(Self { environment: environment.clone(), ..config::load(environment)? })
+        Ok(Self { environment: environment.clone(), ..file::load(environment)? })
     }
 
     /// What sign-ins remembered, and the known providers that have a client: for origins that
@@ -234,7 +235,8 @@ impl Profiles {
             let directory = remembered::directory(&self.environment).ok();
             let remembered = directory.as_deref().map(remembered::load).unwrap_or_default();
             let known = builtin::with_client(&self.environment).into_iter();
-            let known = known.filter_map(|(provider, client_id)| provider.profile(client_id).ok());
+            let known = known
+                .filter_map(|(provider, client_id)| config::of_provider(provider, client_id).ok());
             let mut found: Vec<Profile> = Vec::new();
             for profile in remembered.into_iter().chain(known) {
                 let all = || self.configured.all().chain(&found);
@@ -259,7 +261,9 @@ impl Profiles {
     #[must_use]
     pub fn known(&self, resource: &Resource) -> Option<Profile> {
         let provider = builtin::serving(resource)?;
-        self.named(provider.name).is_none().then(|| provider.profile(String::new()).ok())?
+        self.named(provider.name)
+            .is_none()
+            .then(|| config::of_provider(provider, String::new()).ok())?
     }
 
     /// The provider that the caller names for its resource, if the user has configured none.
@@ -558,7 +562,7 @@ pub fn is_loopback(url: &Url) -> bool {
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Ok(profiles) = config::parse(text, &Environment::default()) else { return };
+    let Ok(profiles) = file::parse(text, &Environment::default()) else { return };
     for profile in profiles.iter() {
         for prefix in &profile.origins {
             let url = format!("{}/{}", prefix.origin, prefix.path);
@@ -576,7 +580,7 @@ mod tests {
     use super::*;
 
     fn profiles(text: &str) -> Profiles {
-        config::parse(text, &Environment::default()).expect("a valid configuration")
+        file::parse(text, &Environment::default()).expect("a valid configuration")
     }
 
     fn found<'a>(profiles: &'a Profiles, url: &str) -> Option<&'a str> {

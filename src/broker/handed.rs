@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{PATIENCE, World, pasted, workload};
+use super::{PATIENCE, World, workload};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
     Caller, Credential, Fields, Form, Holder, Key, Offer, Outcome, Place, Presented, Record,
@@ -273,7 +273,7 @@ pub(super) fn list(world: &World<'_>) -> Result<Vec<(String, String)>> {
             Place::Profile(name) => {
                 let profile = world.profiles.named(name);
                 let ended =
-                    matches!(record, Record::Static(entry) if pasted::has_ended(entry, world));
+                    matches!(record, Record::Static(entry) if entry.has_ended(world.clock.now()));
                 let origins = profile.into_iter().filter(|_| !ended).flat_map(|profile| {
                     profile.origins.iter().map(move |prefix| Service { profile, prefix })
                 });

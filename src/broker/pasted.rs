@@ -145,7 +145,7 @@ pub fn ask(
 /// The answer that a token makes, unless it has ended. Whoever is near hears of its end in time.
 pub(super) fn answer(road: &Road<'_>, record: Option<&Record>) -> Option<Result<Outcome>> {
     let Some(Record::Static(entry)) = record else { return None };
-    if has_ended(entry, road.world) {
+    if entry.has_ended(road.world.clock.now()) {
         return None;
     }
     let Road { world, profile, .. } = road;
@@ -164,10 +164,6 @@ pub(super) fn answer(road: &Road<'_>, record: Option<&Record>) -> Option<Result<
         world.ui.say(&format!("the token for {} ends {when}{page}", profile.home()));
     }
     Some(found(road.service.pasted(entry)))
-}
-
-pub(super) fn has_ended(entry: &Static, world: &World<'_>) -> bool {
-    entry.expires.is_some_and(|expires| expires <= world.clock.now())
 }
 
 /// Keeps a token for an origin that no profile serves: whose it is cannot be asked.

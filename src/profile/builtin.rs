@@ -5,10 +5,9 @@
 
 use url::Url;
 
-use super::config::{AccountEntry, Entry, ExchangeKind, OriginEntry, RedirectEntry};
-use super::{Flow, Profile, Source};
+use super::entry::{AccountEntry, Entry, ExchangeKind, OriginEntry, RedirectEntry};
+use super::{Flow, Profile};
 use crate::environment::Environment;
-use crate::error::Result;
 use crate::model::{Resource, Scheme};
 
 /// One row. A page or an endpoint that begins with a slash is on the profile's first origin.
@@ -283,21 +282,6 @@ pub(super) fn with_client(environment: &Environment) -> Vec<(&'static Provider, 
 }
 
 impl Provider {
-    /// The public service as a profile.
-    ///
-    /// # Errors
-    /// `Configuration` for a row that has none.
-    pub(super) fn profile(&'static self, client_id: String) -> Result<Profile> {
-        let entry = Entry {
-            provider: Some(self.name.to_owned()),
-            client_id: Some(client_id),
-            ..Entry::default()
-        };
-        let environment = Environment::default();
-        let profile = super::config::read_profile(self.name.to_owned(), entry, &environment)?;
-        Ok(Profile { source: Source::Remembered, ..profile })
-    }
-
     /// What the user did not write.
     pub(super) fn complete(&self, entry: Entry) -> Entry {
         let own = entry.origins.is_empty();
@@ -389,10 +373,10 @@ impl Provider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::config;
+    use crate::profile::file;
 
     fn parse(text: &str) -> Profile {
-        let profiles = config::parse(text, &Environment::default()).expect("a valid configuration");
+        let profiles = file::parse(text, &Environment::default()).expect("a valid configuration");
         profiles.iter().next().expect("a profile").clone()
     }
 
@@ -460,7 +444,7 @@ mod tests {
 
     #[test]
     fn a_row_that_does_not_exist_is_answered_with_those_that_do() {
-        let error = config::parse("[profile.x]\nprovider = \"gitub\"", &Environment::default());
+        let error = file::parse("[profile.x]\nprovider = \"gitub\"", &Environment::default());
         let error = error.expect_err("no such row");
         assert_eq!(error.what, "[profile.x] there is no provider called gitub");
         assert!(error.hint.is_some_and(|hint| hint.starts_with("known are github, gitlab, ")));

@@ -1,203 +1,39 @@
-//! What stands in the user's configuration file. A file that others could have written is not
-//! believed, and neither is any file of the current directory.
+//! What a configuration says about profiles, and what it may not say.
 
 mod keys;
 mod ways;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use url::Url;
 
-use super::pieces::Configured;
+use super::builtin::{self, Provider};
+use super::entry::{Entry, ExchangeKind, FieldEntry, OriginEntry, RedirectEntry};
 use super::workload::{self, Workload};
 use super::{
-    AccountSource, Endpoints, Exchange, Field, Flow, Handoff, Persist, Prefix, Profile, Profiles,
-    Redirect, Refresh, Relay, Site, Source, builtin, distributor, is_safe,
+    AccountSource, Endpoints, Exchange, Field, Flow, Persist, Prefix, Profile, Redirect, Site,
+    Source, distributor, is_safe,
 };
-use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Resource, Scheme, Secret, Sent, StoreChoice, TokenKind};
+use crate::model::{Resource, Secret, Sent};
 
 /// Seconds; oauth.md 3.3 settles the contradiction of the systems we serve.
 const REFRESH_MARGIN: u64 = 60;
 
+/// A whole file, or a piece of it.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
-    store: Option<String>,
-    flow: Option<Flow>,
-    client_metadata: Option<Url>,
+pub(super) struct Written {
+    pub(super) store: Option<String>,
+    pub(super) flow: Option<Flow>,
+    pub(super) client_metadata: Option<Url>,
     #[serde(default)]
-    discover: Vec<String>,
+    pub(super) discover: Vec<String>,
     /// Boxed, because a map makes room for eleven, and an entry has two kilobytes.
     #[serde(default)]
     profile: BTreeMap<String, Box<Entry>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Entry {
-    /// A row of the table of providers, for whatever is not written.
-    pub(super) provider: Option<String>,
-    #[serde(default)]
-    pub(super) origins: Vec<OriginEntry>,
-    pub(super) issuer: Option<Url>,
-    pub(super) issuer_env: Option<String>,
-    pub(super) authorization_endpoint: Option<Url>,
-    pub(super) token_endpoint: Option<Url>,
-    pub(super) device_authorization_endpoint: Option<Url>,
-    pub(super) revocation_endpoint: Option<Url>,
-    pub(super) userinfo_endpoint: Option<Url>,
-    pub(super) client_id: Option<String>,
-    pub(super) client_id_env: Option<String>,
-    pub(super) client_secret: Option<String>,
-    #[serde(default)]
-    pub(super) scopes: Vec<String>,
-    pub(super) audience: Option<String>,
-    pub(super) audience_env: Option<String>,
-    pub(super) resource: Option<String>,
-    #[serde(default)]
-    pub(super) par: bool,
-    #[serde(default)]
-    pub(super) device_pkce: bool,
-    pub(super) flow: Option<Flow>,
-    pub(super) flow_env: Option<ways::FlowVariable>,
-    pub(super) handoff: Option<Handoff>,
-    pub(super) relay: Option<Relay>,
-    pub(super) workload: Option<workload::Entry>,
-    pub(super) persist: Option<Persist>,
-    pub(super) redirect: Option<RedirectEntry>,
-    pub(super) username: Option<String>,
-    pub(super) scheme: Option<Scheme>,
-    #[serde(default)]
-    pub(super) token: TokenKind,
-    #[serde(default)]
-    pub(super) token_env: Vec<String>,
-    pub(super) refresh_margin: Option<u64>,
-    pub(super) account: Option<AccountEntry>,
-    #[serde(default)]
-    pub(super) refresh: Refresh,
-    pub(super) revoke: Option<bool>,
-    #[serde(default)]
-    pub(super) paths: BTreeMap<String, String>,
-    pub(super) token_page: Option<Url>,
-    #[serde(default)]
-    pub(super) fields: BTreeMap<String, FieldEntry>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct FieldEntry {
-    header: String,
-    account: Option<String>,
-    env: Option<String>,
-    value: Option<String>,
-}
-
-/// An origin alone, or with how its host takes a token where it differs from the profile's habit.
-#[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-pub(super) enum OriginEntry {
-    Plain(String),
-    Own {
-        url: String,
-        username: Option<String>,
-        scheme: Option<Scheme>,
-        token: Option<TokenKind>,
-        exchange: Option<ExchangeKind>,
-        tenant: Option<String>,
-        role: Option<String>,
-    },
-}
-
-impl OriginEntry {
-    pub(super) fn plain(url: &str) -> Self {
-        Self::Plain(url.to_owned())
-    }
-
-    pub(super) fn url(&self) -> &str {
-        match self {
-            Self::Plain(url) | Self::Own { url, .. } => url,
-        }
-    }
-
-    /// As it is, for a host that takes only what it gives for a token.
-    pub(super) fn exchanging(mut self, kind: ExchangeKind) -> Self {
-        if let Self::Plain(url) = self {
-            let (username, scheme, token, exchange) = (None, None, None, None);
-            let (tenant, role) = (None, None);
-            self = Self::Own { url, username, scheme, token, exchange, tenant, role };
-        }
-        if let Self::Own { exchange, .. } = &mut self {
-            exchange.get_or_insert(kind);
-        }
-        self
-    }
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum ExchangeKind {
-    /// Azure Container Registry's.
-    Acr,
-    /// AWS's security token service.
-    AwsSts,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RedirectEntry {
-    pub(super) host: Option<String>,
-    pub(super) ports: Option<Vec<u16>>,
-    pub(super) path: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AccountEntry {
-    pub(super) url: Url,
-    pub(super) id: String,
-    pub(super) name: Option<String>,
-    pub(super) email: Option<String>,
-}
-
-pub(super) fn load(environment: &Environment) -> Result<Profiles> {
-    let path: PathBuf = match environment.get("VALETKEY_CONFIG") {
-        Some(path) => path.into(),
-        None => match environment.config_directory() {
-            Ok(directory) => directory.join("config.toml"),
-            // Without a home there is no configuration; the vault says so if it matters.
-            Err(_) => return settle(String::new(), None, environment),
-        },
-    };
-    // Whoever can write this file decides where tokens go.
-    let text = disk::read_trusted(&path)?.unwrap_or_default();
-    settle(text, Some(path), environment)
-}
-
-/// Reads what is said for all profiles, and leaves the profiles for later.
-fn settle(text: String, path: Option<PathBuf>, environment: &Environment) -> Result<Profiles> {
-    let (configured, head) = Configured::new(text, path, environment);
-    let settings = settings(&head, environment).map_err(|error| configured.here(error))?;
-    Ok(Profiles { configured, ..settings })
-}
-
-fn settings(head: &str, environment: &Environment) -> Result<Profiles> {
-    let file = written(head)?;
-    let store = match environment.get("VALETKEY_STORE").map(str::to_owned).or(file.store) {
-        None => StoreChoice::Auto,
-        Some(name) => read_store(&name)?,
-    };
-    let discover = file.discover.iter().map(|host| read_discover(host)).collect::<Result<_>>()?;
-    Ok(Profiles {
-        store,
-        flow: read_flow(environment)?.or(file.flow),
-        client_metadata: file.client_metadata.map(read_client_metadata).transpose()?,
-        discover,
-        ..Profiles::default()
-    })
 }
 
 /// The profiles in a text.
@@ -206,20 +42,12 @@ pub(super) fn read(text: &str, environment: &Environment) -> Result<Vec<Profile>
     profiles.map(|(name, entry)| read_profile(name, *entry, environment)).collect()
 }
 
-fn written(text: &str) -> Result<Written> {
+pub(super) fn written(text: &str) -> Result<Written> {
     // Most files begin with a profile.
     if text.trim().is_empty() {
         return Ok(Written::default());
     }
     toml::from_str(text).map_err(|error| explain(text, &error))
-}
-
-/// Reads and checks a whole text.
-#[cfg(any(test, fuzzing))]
-pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
-    let profiles = settle(text.to_owned(), None, environment)?;
-    profiles.check(None)?;
-    Ok(profiles)
 }
 
 /// What is wrong with a file that serde has refused, in words that help.
@@ -236,52 +64,16 @@ fn explain(text: &str, refused: &toml::de::Error) -> Error {
     unknown.unwrap_or_else(|| wrong(refused.message().trim().replace('\n', ", ")))
 }
 
-fn read_discover(host: &str) -> Result<String> {
-    let resource = Resource::parse(host).map_err(|error| wrong(format!("discover: {error}")))?;
-    let safe = Url::parse(&resource.origin()).is_ok_and(|url| is_safe(&url));
-    if !safe || resource.path.is_some() || resource.account.is_some() || host.contains(['?', '#']) {
-        return Err(wrong(format!("discover: {host} is not an https origin")));
-    }
-    Ok(resource.origin())
-}
-
-/// What a client id that is a URL may look like (draft-ietf-oauth-client-id-metadata-document,
-/// section 3).
-fn read_client_metadata(url: Url) -> Result<Url> {
-    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    if url.scheme() != "https" || url.path() == "/" || !plain {
-        return Err(wrong(format!("client_metadata {url} is not an https URL with a path alone")));
-    }
-    Ok(url)
-}
-
-fn read_store(name: &str) -> Result<StoreChoice> {
-    let suffix = name.strip_prefix("helper:");
-    match name {
-        "auto" => Ok(StoreChoice::Auto),
-        "keychain" => Ok(StoreChoice::Keychain),
-        "file" => Ok(StoreChoice::File),
-        _ => match suffix {
-            Some(suffix)
-                if !suffix.is_empty()
-                    && suffix
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) =>
-            {
-                Ok(StoreChoice::Helper(suffix.to_owned()))
-            }
-            _ => Err(wrong(format!("there is no store called {name}"))
-                .hint("use auto, keychain, file or helper:NAME for docker-credential-NAME")),
-        },
-    }
-}
-
-fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
-    let Some(name) = environment.get("VALETKEY_FLOW") else { return Ok(None) };
-    <Flow as clap::ValueEnum>::from_str(name, false).map(Some).map_err(|_| {
-        wrong(format!("VALETKEY_FLOW names no flow: {name}"))
-            .hint("use auto, browser, device, paste, token, workload or none")
-    })
+/// The public service of a known provider.
+///
+/// # Errors
+/// `Configuration` for a row that has none.
+pub(super) fn of_provider(row: &'static Provider, client_id: String) -> Result<Profile> {
+    let name = row.name.to_owned();
+    let entry =
+        Entry { provider: Some(name.clone()), client_id: Some(client_id), ..Entry::default() };
+    let profile = read_profile(name, entry, &Environment::default())?;
+    Ok(Profile { source: Source::Remembered, ..profile })
 }
 
 pub(super) fn read_profile(
@@ -535,58 +327,4 @@ fn read_redirect(entry: RedirectEntry, site: Option<&Site>) -> Result<Redirect> 
 
 pub(super) fn wrong(what: String) -> Error {
     Error::new(Kind::Configuration, what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn complaint(text: &str) -> (String, Option<String>) {
-        let error = parse(text, &Environment::default()).expect_err("must be refused");
-        assert_eq!(error.kind, Kind::Configuration);
-        (error.what, error.hint)
-    }
-
-    #[test]
-    fn an_unknown_key_is_answered_with_the_nearest_known_one() {
-        let text = "[profile.a]\norigins = [\"https://a.example\"]\nisuer = \"https://b.example\"";
-        let (what, hint) = complaint(text);
-        assert_eq!(what, "[profile.a] isuer is no setting");
-        assert_eq!(hint.as_deref(), Some("did you mean issuer?"));
-        assert_eq!(complaint("stoer = \"file\"").1.as_deref(), Some("did you mean store?"));
-    }
-
-    #[test]
-    fn what_would_leak_a_token_is_refused() {
-        let profile =
-            |line: &str| format!("[profile.a]\norigins = [\"https://a.example\"]\n{line}");
-        for (text, what) in [
-            ("issuer = \"http://b.example\"", "issuer is neither https nor on this machine"),
-            ("issuer = \"https://b.example?x\"", "issuer has a query"),
-            ("token_endpoint = \"http://b.example\"", "token_endpoint is neither https"),
-            ("", "has neither issuer nor token_endpoint"),
-            (
-                "issuer = \"https://b.example\"\nredirect = { host = \"0.0.0.0\" }",
-                "redirect.host is not a loopback address",
-            ),
-        ] {
-            let (found, _) = complaint(&profile(text));
-            assert!(found.contains(what), "{found}");
-        }
-        let (found, _) =
-            complaint("[profile.a]\norigins = [\"http://a.example\"]\nissuer = \"https://b\"");
-        assert!(found.contains("not an https URL"), "{found}");
-    }
-
-    #[test]
-    fn one_origin_has_one_profile() {
-        let text = "[profile.a]\norigins = [\"https://x.example\"]\nissuer = \"https://i\"\n\
-                    [profile.b]\norigins = [\"https://X.example:443/\"]\nissuer = \"https://i\"";
-        assert!(complaint(text).0.contains("bound to both profile a and profile b"));
-    }
-
-    #[test]
-    fn a_syntax_error_names_its_line() {
-        assert!(complaint("store = \"auto\"\nflow = \n").0.starts_with("line 2:"));
-    }
 }

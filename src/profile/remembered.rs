@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::config::{self, Entry, OriginEntry, RedirectEntry};
+use super::config;
+use super::entry::{Entry, OriginEntry, RedirectEntry};
 use super::{Profile, Redirect, Source, builtin};
 use crate::disk;
 use crate::environment::Environment;
@@ -62,7 +63,7 @@ impl Found {
     /// `Configuration` when a token could leak.
     pub fn profile(self) -> Result<Profile> {
         if let Some(provider) = self.provider.as_deref().and_then(builtin::named) {
-            return provider.profile(self.client_id);
+            return config::of_provider(provider, self.client_id);
         }
         let name = Resource::parse(&self.resource)?.to_string();
         let origin = OriginEntry::Own {

@@ -1,22 +1,11 @@
 //! How a person signs in where that is not OAuth's own choice: a variable that says it, and the
 //! tables of sites with a way of their own.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
 use url::Url;
 
+use super::super::entry::FlowVariable;
 use super::super::{Flow, Handoff, Relay, Site, is_safe};
 use crate::environment::Environment;
-
-/// A variable of the environment whose value is a flow, or a word for one.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::profile) struct FlowVariable {
-    name: String,
-    #[serde(default)]
-    words: BTreeMap<String, Flow>,
-}
 
 /// The flow, and the setting of the environment that makes the host an open one.
 pub(super) fn flow(

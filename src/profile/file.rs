@@ -1,16 +1,21 @@
-//! The configuration cut where its profiles begin. A request reads those that name its host, and a
-//! broken one that has nothing to do with it stays unread; a person's command reads all of them.
+//! The user's configuration file. One that others could have written is not believed, and neither is
+//! any file of the current directory. It is cut where its profiles begin: a request reads those that
+//! name its host, and a broken one that has nothing to do with it stays unread; a person's command
+//! reads all of them.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Profile;
-use super::config;
+use url::Url;
+
+use super::config::{self, wrong};
+use super::{Flow, Profile, Profiles, is_safe};
+use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::Resource;
+use crate::model::{Resource, StoreChoice};
 
 #[derive(Default)]
 pub(super) struct Configured {
@@ -85,7 +90,7 @@ impl Configured {
 
     fn explain(&self) -> Error {
         let error = config::read(&self.whole, &self.environment).err();
-        self.here(error.unwrap_or_else(|| config::wrong("cannot be cut into profiles".to_owned())))
+        self.here(error.unwrap_or_else(|| wrong("cannot be cut into profiles".to_owned())))
     }
 
     /// An error of this file.
@@ -163,7 +168,7 @@ fn no_origin_twice(profiles: &[&Profile]) -> Result<()> {
     for profile in profiles {
         for prefix in &profile.origins {
             if let Some(other) = seen.insert((&prefix.origin, &prefix.path), &profile.name) {
-                return Err(config::wrong(format!(
+                return Err(wrong(format!(
                     "{} is bound to both profile {other} and profile {}",
                     prefix.origin, profile.name
                 )));
@@ -173,9 +178,103 @@ fn no_origin_twice(profiles: &[&Profile]) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn load(environment: &Environment) -> Result<Profiles> {
+    let path: PathBuf = match environment.get("VALETKEY_CONFIG") {
+        Some(path) => path.into(),
+        None => match environment.config_directory() {
+            Ok(directory) => directory.join("config.toml"),
+            // Without a home there is no configuration; the vault says so if it matters.
+            Err(_) => return settle(String::new(), None, environment),
+        },
+    };
+    // Whoever can write this file decides where tokens go.
+    let text = disk::read_trusted(&path)?.unwrap_or_default();
+    settle(text, Some(path), environment)
+}
+
+/// Reads what is said for all profiles, and leaves the profiles for later.
+fn settle(text: String, path: Option<PathBuf>, environment: &Environment) -> Result<Profiles> {
+    let (configured, head) = Configured::new(text, path, environment);
+    let settings = settings(&head, environment).map_err(|error| configured.here(error))?;
+    Ok(Profiles { configured, ..settings })
+}
+
+fn settings(head: &str, environment: &Environment) -> Result<Profiles> {
+    let file = config::written(head)?;
+    let store = match environment.get("VALETKEY_STORE").map(str::to_owned).or(file.store) {
+        None => StoreChoice::Auto,
+        Some(name) => read_store(&name)?,
+    };
+    let discover = file.discover.iter().map(|host| read_discover(host)).collect::<Result<_>>()?;
+    Ok(Profiles {
+        store,
+        flow: read_flow(environment)?.or(file.flow),
+        client_metadata: file.client_metadata.map(read_client_metadata).transpose()?,
+        discover,
+        ..Profiles::default()
+    })
+}
+
+/// Reads and checks a whole text.
+#[cfg(any(test, fuzzing))]
+pub(super) fn parse(text: &str, environment: &Environment) -> Result<Profiles> {
+    let profiles = settle(text.to_owned(), None, environment)?;
+    profiles.check(None)?;
+    Ok(profiles)
+}
+
+fn read_discover(host: &str) -> Result<String> {
+    let resource = Resource::parse(host).map_err(|error| wrong(format!("discover: {error}")))?;
+    let safe = Url::parse(&resource.origin()).is_ok_and(|url| is_safe(&url));
+    if !safe || resource.path.is_some() || resource.account.is_some() || host.contains(['?', '#']) {
+        return Err(wrong(format!("discover: {host} is not an https origin")));
+    }
+    Ok(resource.origin())
+}
+
+/// What a client id that is a URL may look like (draft-ietf-oauth-client-id-metadata-document,
+/// section 3).
+fn read_client_metadata(url: Url) -> Result<Url> {
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    if url.scheme() != "https" || url.path() == "/" || !plain {
+        return Err(wrong(format!("client_metadata {url} is not an https URL with a path alone")));
+    }
+    Ok(url)
+}
+
+fn read_store(name: &str) -> Result<StoreChoice> {
+    let suffix = name.strip_prefix("helper:");
+    match name {
+        "auto" => Ok(StoreChoice::Auto),
+        "keychain" => Ok(StoreChoice::Keychain),
+        "file" => Ok(StoreChoice::File),
+        _ => match suffix {
+            Some(suffix)
+                if !suffix.is_empty()
+                    && suffix
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) =>
+            {
+                Ok(StoreChoice::Helper(suffix.to_owned()))
+            }
+            _ => Err(wrong(format!("there is no store called {name}"))
+                .hint("use auto, keychain, file or helper:NAME for docker-credential-NAME")),
+        },
+    }
+}
+
+fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
+    let Some(name) = environment.get("VALETKEY_FLOW") else { return Ok(None) };
+    <Flow as clap::ValueEnum>::from_str(name, false).map(Some).map_err(|_| {
+        wrong(format!("VALETKEY_FLOW names no flow: {name}"))
+            .hint("use auto, browser, device, paste, token, workload or none")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     const FILE: &str = "flow = \"paste\"\n\
         [profile.a] # one\norigins = [\n\"https://a.example\",\n]\nissuer = \"https://i\"\n\
@@ -231,5 +330,54 @@ mod tests {
             let (configured, _) = configured(&text);
             assert_eq!(configured.about(&resource("https://a.example")).count(), 1, "{origin}");
         }
+    }
+
+    fn complaint(text: &str) -> (String, Option<String>) {
+        let error = parse(text, &Environment::default()).expect_err("must be refused");
+        assert_eq!(error.kind, Kind::Configuration);
+        (error.what, error.hint)
+    }
+
+    #[test]
+    fn an_unknown_key_is_answered_with_the_nearest_known_one() {
+        let text = "[profile.a]\norigins = [\"https://a.example\"]\nisuer = \"https://b.example\"";
+        let (what, hint) = complaint(text);
+        assert_eq!(what, "[profile.a] isuer is no setting");
+        assert_eq!(hint.as_deref(), Some("did you mean issuer?"));
+        assert_eq!(complaint("stoer = \"file\"").1.as_deref(), Some("did you mean store?"));
+    }
+
+    #[test]
+    fn what_would_leak_a_token_is_refused() {
+        let profile =
+            |line: &str| format!("[profile.a]\norigins = [\"https://a.example\"]\n{line}");
+        for (text, what) in [
+            ("issuer = \"http://b.example\"", "issuer is neither https nor on this machine"),
+            ("issuer = \"https://b.example?x\"", "issuer has a query"),
+            ("token_endpoint = \"http://b.example\"", "token_endpoint is neither https"),
+            ("", "has neither issuer nor token_endpoint"),
+            (
+                "issuer = \"https://b.example\"\nredirect = { host = \"0.0.0.0\" }",
+                "redirect.host is not a loopback address",
+            ),
+        ] {
+            let (found, _) = complaint(&profile(text));
+            assert!(found.contains(what), "{found}");
+        }
+        let (found, _) =
+            complaint("[profile.a]\norigins = [\"http://a.example\"]\nissuer = \"https://b\"");
+        assert!(found.contains("not an https URL"), "{found}");
+    }
+
+    #[test]
+    fn one_origin_has_one_profile() {
+        let text = "[profile.a]\norigins = [\"https://x.example\"]\nissuer = \"https://i\"\n\
+                    [profile.b]\norigins = [\"https://X.example:443/\"]\nissuer = \"https://i\"";
+        assert!(complaint(text).0.contains("bound to both profile a and profile b"));
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line() {
+        assert!(complaint("store = \"auto\"\nflow = \n").0.starts_with("line 2:"));
     }
 }
