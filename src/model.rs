@@ -403,6 +403,14 @@ pub struct Request {
     pub proof: Option<Proof>,
 }
 
+impl Request {
+    /// A `get` of a caller that brings nothing back. `lifetime` as in the field.
+    #[must_use]
+    pub fn get(resource: Resource, caller: Caller, lifetime: u64) -> Self {
+        Self { verb: Verb::Get, resource, caller, lifetime, presented: None, proof: None }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Presented {
     /// As it was handed over.

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served, is_one_line};
 use crate::error::Result;
-use crate::model::{Caller, Form, Outcome, Request, Resource, Verb};
+use crate::model::{Caller, Form, Outcome, Request, Resource};
 
 pub const DIALECT: Dialect =
     Dialect { name: "askpass", link: Some("askpass-valetkey"), usage: "PROMPT", serve };
@@ -25,14 +25,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     };
     let Some((wanted, resource)) = asked else { return Ok(nothing()) };
     let account = resource.account.clone();
-    let request = Request {
-        verb: Verb::Get,
-        resource,
-        caller: Caller::Git,
-        lifetime: 0,
-        presented: None,
-        proof: None,
-    };
+    let request = Request::get(resource, Caller::Git, 0);
     match (call.ask)(&request) {
         Outcome::Found(credential) => {
             let username = match credential.username.as_str() {

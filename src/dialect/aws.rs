@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb, timestamp};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, timestamp};
 
 pub const DIALECT: Dialect = Dialect { name: "aws", link: None, usage: "URL", serve };
 
@@ -35,14 +35,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         Ok(resource) => resource,
         Err(error) => return Ok(failed(error)),
     };
-    let request = Request {
-        verb: Verb::Get,
-        resource,
-        caller: Caller::Hasty,
-        lifetime: LIFETIME,
-        presented: None,
-        proof: None,
-    };
+    let request = Request::get(resource, Caller::Hasty, LIFETIME);
     Ok(match (call.ask)(&request) {
         Outcome::Found(credential) => match answer(&credential) {
             Some(answer) => {

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb, timestamp};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, timestamp};
 
 pub const DIALECT: Dialect =
     Dialect { name: "bazel", link: Some("bazel-credential-valetkey"), usage: "get", serve };
@@ -48,14 +48,7 @@ fn get(call: &mut Call<'_>) -> Result<Served> {
         call.wire.send(NOTHING);
         return Ok(Served::default());
     };
-    let request = Request {
-        verb: Verb::Get,
-        resource,
-        caller: Caller::Hasty,
-        lifetime: 2 * EARLY,
-        presented: None,
-        proof: None,
-    };
+    let request = Request::get(resource, Caller::Hasty, 2 * EARLY);
     match (call.ask)(&request) {
         Outcome::Found(credential) => {
             call.wire.send(answer(&credential).as_bytes());

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served, is_one_line};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Sent, Verb};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, Sent};
 
 pub const TOKEN: Dialect = Dialect {
     name: "token",
@@ -111,14 +111,7 @@ fn serve(
     set: &[Setting<'_>],
     write: fn(&Credential) -> Option<Zeroizing<String>>,
 ) -> Result<Served> {
-    let request = Request {
-        verb: Verb::Get,
-        resource,
-        caller: Caller::Hasty,
-        lifetime: LIFETIME,
-        presented: None,
-        proof: None,
-    };
+    let request = Request::get(resource, Caller::Hasty, LIFETIME);
     let nothing = |kind, what: String, hint: &str| {
         Ok(Served::nothing(Some(Error::new(kind, what).hint(hint))))
     };

@@ -148,7 +148,7 @@ fn cached(call: &Call<'_>, resource: Resource) -> Option<Box<Credential>> {
 }
 
 fn request(verb: Verb, caller: Caller, resource: Resource) -> Request {
-    Request { verb, resource, caller, lifetime: LIFETIME, presented: None, proof: None }
+    Request { verb, ..Request::get(resource, caller, LIFETIME) }
 }
 
 /// The status of `HTTP/1.1 401 Unauthorized`; the protocol's version varies.

@@ -11,7 +11,7 @@ use super::{Call, Dialect, Served};
 use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb};
+use crate::model::{Caller, Credential, Outcome, Request, Resource};
 
 pub const DIALECT: Dialect = Dialect { name: "google", link: None, usage: "", serve };
 
@@ -37,14 +37,8 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         return Err(usage("only jwt and id_token can be given"));
     }
     let output = told("OUTPUT_FILE").map(Path::new);
-    let request = Request {
-        verb: Verb::Get,
-        resource: Resource::parse(&format!("https://{provider}"))?.of_url(),
-        caller: Caller::Hasty,
-        lifetime: LIFETIME,
-        presented: None,
-        proof: None,
-    };
+    let resource = Resource::parse(&format!("https://{provider}"))?.of_url();
+    let request = Request::get(resource, Caller::Hasty, LIFETIME);
     let credential = match (call.ask)(&request) {
         Outcome::Found(credential) => credential,
         Outcome::NotFound(why) | Outcome::Failed(why) => return Err(why),

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Issuer, Offer, Outcome, Request, Resource, TokenKind, Verb, timestamp,
+    Caller, Credential, Form, Issuer, Offer, Outcome, Request, Resource, TokenKind, timestamp,
 };
 
 pub const DIALECT: Dialect = Dialect { name: "kubectl", link: None, usage: "[URL]", serve };
@@ -65,8 +65,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         // kubectl in a script, an editor or a dashboard: only a screen of the person's own counts.
         false => Caller::Hidden,
     };
-    let request =
-        Request { verb: Verb::Get, resource, caller, lifetime: 0, presented: None, proof: None };
+    let request = Request::get(resource, caller, 0);
     match (call.ask)(&request) {
         Outcome::Found(credential) => {
             let Some(answer) = answer(&asked.api_version, &credential) else {
