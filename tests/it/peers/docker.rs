@@ -138,26 +138,33 @@ enum Tool {
     Helm,
 }
 
-const CONTAINERS: [&str; 3] = ["podman", "buildah", "skopeo"];
-
 /// Every client that can look at an image or a chart.
 fn tools() -> Vec<Tool> {
-    let mut all = Vec::new();
-    if here(&[Peer::Docker]) {
-        all.extend(programs().into_iter().map(Tool::Docker));
-    }
-    if here(&[Peer::DockerEngine]) {
-        let engine = Rc::new(Engine::start());
-        let with_engine = |program| Tool::Engine(program, Rc::clone(&engine));
-        all.extend(programs().into_iter().map(with_engine));
-    }
-    if here(&[Peer::Containers]) {
-        all.extend(CONTAINERS.map(Tool::Containers));
-    }
+    let mut all: Vec<_> = dockers().into_iter().map(Tool::Docker).collect();
+    all.extend(with_engine().into_iter().map(|(docker, engine)| Tool::Engine(docker, engine)));
+    all.extend(containers().iter().map(|name| Tool::Containers(name)));
     if here(&[Peer::Helm]) {
         all.push(Tool::Helm);
     }
     all
+}
+
+fn dockers() -> Vec<PathBuf> {
+    if here(&[Peer::Docker]) { programs() } else { Vec::new() }
+}
+
+/// docker's clients, and an engine for all of them.
+fn with_engine() -> Vec<(PathBuf, Rc<Engine>)> {
+    if !here(&[Peer::DockerEngine]) {
+        return Vec::new();
+    }
+    let engine = Rc::new(Engine::start());
+    programs().into_iter().map(|docker| (docker, Rc::clone(&engine))).collect()
+}
+
+/// Those that share podman's configuration.
+fn containers() -> &'static [&'static str] {
+    if here(&[Peer::Containers]) { &["podman", "buildah", "skopeo"] } else { &[] }
 }
 
 struct Ship {
@@ -227,10 +234,7 @@ fn through_every_door_a_hit_an_expiry_and_a_dead_grant() {
 
 #[test]
 fn docker_login_hands_back_our_token_and_logout_is_quiet() {
-    if !here(&[Peer::Docker]) {
-        return;
-    }
-    for docker in programs() {
+    for docker in dockers() {
         for door in [Door::Basic, Door::Realm] {
             let harbour = Harbour::new(door);
             harbour.sign_in();
@@ -259,11 +263,7 @@ fn docker_login_hands_back_our_token_and_logout_is_quiet() {
 /// Without a password docker lets its daemon try what the helper answers, and hands that back.
 #[test]
 fn docker_login_with_what_is_stored_leaves_the_session_as_it_was() {
-    if !here(&[Peer::DockerEngine]) {
-        return;
-    }
-    let engine = Engine::start();
-    for docker in programs() {
+    for (docker, engine) in with_engine() {
         for door in [Door::Basic, Door::Realm, Door::Exchange] {
             let harbour = Harbour::new(door);
             harbour.sign_in();
@@ -291,11 +291,7 @@ fn docker_login_with_what_is_stored_leaves_the_session_as_it_was() {
 /// one alone, when it has been refused.
 #[test]
 fn the_engine_builds_on_an_image_and_pushes_it_with_tokens_that_were_renewed() {
-    if !here(&[Peer::DockerEngine]) {
-        return;
-    }
-    let engine = Engine::start();
-    for docker in programs() {
+    for (docker, engine) in with_engine() {
         for door in [Door::Basic, Door::Realm, Door::Exchange] {
             let harbour = Harbour::new(door);
             harbour.sign_in();
@@ -321,10 +317,7 @@ fn the_engine_builds_on_an_image_and_pushes_it_with_tokens_that_were_renewed() {
 /// A password that somebody types into `docker login` is kept, answered and forgotten.
 #[test]
 fn docker_login_and_logout_with_a_password_of_ones_own() {
-    if !here(&[Peer::Docker]) {
-        return;
-    }
-    for docker in programs() {
+    for docker in dockers() {
         let harbour = Harbour::new(Door::Realm);
         let host = harbour.registry.host();
         harbour.sandbox.config("");
@@ -344,10 +337,7 @@ fn docker_login_and_logout_with_a_password_of_ones_own() {
 /// docker asks for its own token of the Hub when somebody signs out there.
 #[test]
 fn docker_logout_of_the_hub_opens_no_browser() {
-    if !here(&[Peer::Docker]) {
-        return;
-    }
-    for docker in programs() {
+    for docker in dockers() {
         let harbour = Harbour::new(Door::Basic);
         harbour.sandbox.config(&format!(
             "[profile.hub]\norigins = [\"https://index.docker.io\"]\nissuer = \"{}\"\n\
@@ -361,53 +351,44 @@ fn docker_logout_of_the_hub_opens_no_browser() {
     }
 }
 
+/// They hand a sign-in to the helper that their own file names, and to no other.
 #[test]
 fn podman_and_buildah_know_who_is_signed_in_and_sign_out() {
-    if !here(&[Peer::Containers]) {
-        return;
-    }
-    let harbour = Harbour::new(Door::Realm);
-    let host = harbour.registry.host();
-    let run = |program: &str, words: &[&str]| harbour.sandbox.run(program, words).run();
-    for tool in CONTAINERS {
-        let miss = run(tool, &["login", "--get-login", &host]);
+    for tool in containers() {
+        let harbour = Harbour::new(Door::Realm);
+        let host = harbour.registry.host();
+        let run = |words: &[&str]| harbour.sandbox.run(tool, words);
+        let miss = run(&["login", "--get-login", &host]).run();
         assert_ne!(miss.status, 0);
         assert!(miss.stderr_text().contains("not logged in"), "{miss}");
-    }
-    harbour.sign_in();
-    for tool in CONTAINERS {
-        run(tool, &["login", "--get-login", &host]).assert(0, "oauth2\n", "");
-    }
-    // They hand a sign-in to the helper that their own file names, and to no other.
-    let file = harbour.sandbox.home().join(".docker/config.json");
-    harbour.sandbox.env("REGISTRY_AUTH_FILE", &file);
-    let before = harbour.token();
-    let named = std::fs::read(&file).expect("a configuration");
-    for tool in CONTAINERS {
+        harbour.sign_in();
+        run(&["login", "--get-login", &host]).run().assert(0, "oauth2\n", "");
+
+        let file = harbour.sandbox.home().join(".docker/config.json");
+        harbour.sandbox.env("REGISTRY_AUTH_FILE", &file);
+        let helpers = || {
+            let text = std::fs::read(&file).expect("a configuration");
+            let config: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+            config["credHelpers"].clone()
+        };
+        let (token, named) = (harbour.token(), helpers());
         let words = ["login", "--tls-verify=false", "-u", "oauth2", "--password-stdin", &host];
-        let login = harbour.sandbox.run(tool, &words).stdin(&*before).run();
+        let login = run(&words).stdin(&*token).run();
         login.assert_status(0);
         assert!(login.stdout_text().contains("Login Succeeded!"), "{login}");
+        harbour.assert_one_renewable_session();
+        assert_eq!(harbour.token(), token);
+        run(&["logout", &host]).run().assert_status(0);
+        run(&["login", "--get-login", &host]).run().assert(0, "oauth2\n", "");
+        assert_eq!((harbour.refreshes(), helpers()), (1, named));
+        assert!(harbour.sandbox.files_with(token.as_bytes()).is_empty());
     }
-    assert_eq!(harbour.token(), before);
-    for (round, tool) in CONTAINERS.into_iter().enumerate() {
-        run(tool, &["logout", &host]).assert_status(0);
-        run(tool, &["login", "--get-login", &host]).assert(0, "oauth2\n", "");
-        assert_eq!(harbour.refreshes(), round + 1);
-    }
-    let read = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).expect("JSON");
-    let after = read(&std::fs::read(&file).expect("a configuration"));
-    assert_eq!(after["credHelpers"], read(&named)["credHelpers"]);
-    assert!(harbour.sandbox.files_with(before.as_bytes()).is_empty());
 }
 
 /// What somebody signs in with by `podman login` stands in no file of podman's.
 #[test]
 fn after_setup_podman_we_keep_what_is_typed_into_a_login() {
-    if !here(&[Peer::Containers]) {
-        return;
-    }
-    for name in CONTAINERS {
+    for name in containers() {
         let tool = Tool::Containers(name);
         let harbour = Harbour::new(Door::Realm);
         harbour.valetkey(&["setup", "docker", "--undo"]).assert_status(0);
@@ -442,16 +423,13 @@ fn after_setup_podman_we_keep_what_is_typed_into_a_login() {
 /// skopeo 1.9.3 overflows its stack when an erase of nothing fails.
 #[test]
 fn a_logout_of_nothing_ends_well() {
-    if !here(&[Peer::Containers]) {
-        return;
-    }
-    let harbour = Harbour::new(Door::Basic);
-    let host = harbour.registry.host();
-    harbour.sandbox.env("REGISTRY_AUTH_FILE", harbour.sandbox.home().join(".docker/config.json"));
-    for tool in CONTAINERS {
-        let finished = harbour.sandbox.run(tool, &["logout", &host]).run();
-        let said = finished.stderr_text();
-        assert!(!said.contains("goroutine") && !said.contains("error logging out"), "{finished}");
+    for tool in containers() {
+        let harbour = Harbour::new(Door::Basic);
+        let file = harbour.sandbox.home().join(".docker/config.json");
+        harbour.sandbox.env("REGISTRY_AUTH_FILE", file);
+        let logout = harbour.sandbox.run(tool, &["logout", &harbour.registry.host()]);
+        let said = logout.run().stderr_text();
+        assert!(!said.contains("goroutine") && !said.contains("error logging out"), "{said}");
     }
 }
 
