@@ -243,26 +243,39 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     if let Some(workload) = workload {
         return workload::renew(road, workload, &pen, held);
     }
-    if setbacks.refused_lately(now) {
-        let what = format!("the last sign-in to {} was refused or abandoned", profile.home());
-        return Ok(Outcome::NotFound(not_signed_in(&what, road)));
+    if let Some(why) = refusal(road, setbacks, ended) {
+        return Ok(Outcome::NotFound(why));
+    }
+    sign_in(road, seen, &pen, setbacks)
+}
+
+/// Why nobody is asked to sign in, if so.
+fn refusal(road: &Road<'_>, setbacks: Setbacks, ended: bool) -> Option<Error> {
+    let Road { request, profile, world, .. } = road;
+    let home = profile.home();
+    if setbacks.refused_lately(world.clock.now()) {
+        let what = format!("the last sign-in to {home} was refused or abandoned");
+        return Some(not_signed_in(&what, road));
     }
     if let Some(open) = &profile.open {
-        let what = format!("{} takes anybody, says {open}", profile.home());
-        return Ok(Outcome::NotFound(Error::new(Kind::NotSignedIn, what)));
+        return Some(Error::new(Kind::NotSignedIn, format!("{home} takes anybody, says {open}")));
     }
-    if profile.flow == Some(Flow::None) || !world.ui.person(request.caller) {
-        let what = format!("not signed in to {}", profile.home());
-        let why = not_signed_in(&what, road);
-        return Ok(Outcome::NotFound(match ended {
-            true => Error {
-                kind: Kind::Rejected,
-                what: format!("the credentials for {} have expired", profile.home()),
-                ..why
-            },
-            false => why,
-        }));
+    if profile.flow != Some(Flow::None) && world.ui.person(request.caller) {
+        return None;
     }
+    let why = not_signed_in(&format!("not signed in to {home}"), road);
+    let expired = format!("the credentials for {home} have expired");
+    Some(if ended { Error { kind: Kind::Rejected, what: expired, ..why } } else { why })
+}
+
+/// Asks the person. The lock is held meanwhile.
+fn sign_in(
+    road: &Road<'_>,
+    seen: Option<&Session>,
+    pen: &Pen<'_>,
+    setbacks: Setbacks,
+) -> Result<Outcome> {
+    let Road { service, profile, world, want, .. } = road;
     let options = Options {
         flow: world.profiles.habit(profile),
         account: want.account.map(str::to_owned),
@@ -273,10 +286,10 @@ fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     // Who is signed in for a name does not answer for the others.
     let chooses = want.account.is_none();
     if profile.wants_token(options.flow) {
-        let entry = pasted::ask(profile, want.account, Fields::new(), chooses, &pen, world)?;
+        let entry = pasted::ask(profile, want.account, Fields::new(), chooses, pen, world)?;
         return found(service.pasted(&entry));
     }
-    let session = session::sign_in(profile, &options, chooses, &pen, setbacks, world)?;
+    let session = session::sign_in(profile, &options, chooses, pen, setbacks, world)?;
     road.issued(&session).ok_or_else(|| {
         let what = format!("{} issued no ID token", profile.home());
         Error::new(Kind::Configuration, what).hint("add openid to the profile's scopes")

@@ -469,15 +469,7 @@ pub mod fuzzing {
         assert!(found.is_none_or(|identity| identity.expires > now - 61));
         for kind in ["application/json", "application/x-www-form-urlencoded"] {
             for status in [200, 400, 503] {
-                let (kind, host) = (kind.to_owned(), "auth.example".to_owned());
-                let answer = Answer {
-                    status,
-                    kind,
-                    body: body.to_vec(),
-                    host,
-                    sent: Vec::new(),
-                    wait: None,
-                };
+                let answer = Answer::scripted(status, kind, body);
                 match read_token(&answer, None, now) {
                     Ok(tokens) => {
                         assert_eq!(status, 200);

@@ -163,13 +163,8 @@ pub(super) fn refused(answer: &Answer) -> Error {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, kind: &str, body: &str) -> Answer {
-        let (kind, body, host) = (kind.into(), body.into(), "auth.example".into());
-        Answer { status, kind, body, host, sent: Vec::new(), wait: None }
-    }
-
     fn read(status: u16, body: &str) -> Result<TokenSet, Failure> {
-        read_token(&answer(status, "application/json", body), None, 1_000)
+        read_token(&Answer::scripted(status, "application/json", body.as_bytes()), None, 1_000)
     }
 
     #[test]
@@ -192,7 +187,11 @@ mod tests {
         }
         let form = "access_token=a%2Bb&token_type=bearer&scope=repo%20gist";
         let tokens = read_token(
-            &answer(200, "application/x-www-form-urlencoded; charset=utf-8", form),
+            &Answer::scripted(
+                200,
+                "application/x-www-form-urlencoded; charset=utf-8",
+                form.as_bytes(),
+            ),
             None,
             0,
         );

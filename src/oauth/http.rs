@@ -82,6 +82,13 @@ const SECRETS: [&str; 11] = [
 const SHORTEST: usize = 6;
 
 impl Answer {
+    /// As a server at `auth.example` would give it.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn scripted(status: u16, kind: &str, body: &[u8]) -> Self {
+        let (kind, body, host) = (kind.to_owned(), body.to_vec(), "auth.example".to_owned());
+        Self { status, kind, body, host, sent: Vec::new(), wait: None }
+    }
+
     pub(super) fn is_form(&self) -> bool {
         self.kind.starts_with("application/x-www-form-urlencoded")
     }

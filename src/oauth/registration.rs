@@ -205,15 +205,7 @@ fn read(answer: &Answer) -> Result<(String, Option<u64>), Failure> {
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(body: &[u8]) {
     for status in [201, 400] {
-        let (kind, host) = ("application/json".to_owned(), "auth.example".to_owned());
-        match read(&Answer {
-            status,
-            kind,
-            body: body.to_vec(),
-            host,
-            sent: Vec::new(),
-            wait: None,
-        }) {
+        match read(&Answer::scripted(status, "application/json", body)) {
             Ok((client_id, _)) => assert!(client_id.bytes().all(|byte| byte.is_ascii_graphic())),
             Err(Failure::Transient(error) | Failure::Other(error)) => {
                 assert!(!error.what.chars().any(char::is_control));

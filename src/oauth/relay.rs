@@ -86,14 +86,7 @@ fn in_our_words(answer: Answer, names: &RelayNames) -> Answer {
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(body: &[u8]) {
     for kind in ["application/json", "application/x-www-form-urlencoded"] {
-        let answer = Answer {
-            status: 200,
-            kind: kind.to_owned(),
-            body: body.to_vec(),
-            host: "relay.example".to_owned(),
-            sent: Vec::new(),
-            wait: None,
-        };
+        let answer = Answer::scripted(200, kind, body);
         let names = RelayNames::default();
         let Some(said) = parse_answer::<Map<String, Value>>(&answer) else { continue };
         let ours = in_our_words(answer, &names);
@@ -109,14 +102,7 @@ mod tests {
     use super::*;
 
     fn translated(names: &RelayNames, status: u16, said: &Value) -> Value {
-        let answer = Answer {
-            status,
-            kind: "application/json".to_owned(),
-            body: said.to_string().into_bytes(),
-            host: String::new(),
-            sent: Vec::new(),
-            wait: None,
-        };
+        let answer = Answer::scripted(status, "application/json", said.to_string().as_bytes());
         serde_json::from_slice(&in_our_words(answer, names).body).unwrap()
     }
 

@@ -8,11 +8,49 @@ pub mod skillmeat;
 pub mod tinykit;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+
+use super::server::{Answer, Journal, Request, Server};
+
+/// A site, and what it knows at the moment: a test can look into it and change it.
+pub struct Site<S> {
+    server: Server,
+    state: Arc<Mutex<S>>,
+}
+
+impl<S: Send + 'static> Site<S> {
+    /// `state` is told the site's origin.
+    fn serving(serve: fn(&mut S, &Request) -> Answer, state: impl FnOnce(&str) -> S) -> Self {
+        let mut shared = None;
+        let server = Server::start_knowing_origin(|origin| {
+            let state = Arc::new(Mutex::new(state(origin)));
+            shared = Some(Arc::clone(&state));
+            move |request: &Request| serve(&mut locked(&state), request).into()
+        });
+        Self { server, state: shared.expect("the handler has been made") }
+    }
+
+    pub fn origin(&self) -> String {
+        self.server.origin()
+    }
+
+    pub fn journal(&self) -> &Journal {
+        self.server.journal()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, S> {
+        locked(&self.state)
+    }
+}
+
+fn locked<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A word that nobody guesses, behind a prefix that says what it is.
 fn mint(prefix: &str) -> String {

@@ -1,47 +1,26 @@
 //! The guide's example: device flow, keychain, and a renewal that nobody notices.
 
-use std::sync::Arc;
+use crate::lab::systems::guide::{CLIENT, Guide, State, USER_CODE};
+use crate::lab::{Browser, Finished, Person, http};
+use crate::scene::age;
 
-use super::home;
-use crate::lab::systems::guide::{CLIENT, Guide, USER_CODE};
-use crate::lab::{Browser, Finished, GitHost, Person, Run, Sandbox, Scheme, http};
-use crate::scene::{age, program};
-
-struct Scene {
-    site: Arc<Guide>,
-    git: GitHost,
-    sandbox: Sandbox,
-}
+type Scene = super::Scene<State>;
 
 impl Scene {
     fn new() -> Self {
-        let site = Arc::new(Guide::start());
-        let judge = Arc::clone(&site);
-        let git = GitHost::start(Scheme::Basic, move |token| judge.takes(token));
-        git.create("app.git");
-        let sandbox = home();
-        sandbox.git_config(&format!("[credential]\n\thelper = {}\n", program().display()));
-        let origin = site.origin();
-        sandbox.config(&format!(
-            "[profile.yourapp]\norigins = [\"{origin}\", \"{}\"]\nclient_id = \"{CLIENT}\"\n\
-             device_authorization_endpoint = \"{origin}/oauth/device/authorize\"\n\
-             token_endpoint = \"{origin}/oauth/token\"\nflow = \"device\"\n\
-             scopes = [\"openid\", \"profile\", \"offline_access\"]\n",
-            git.origin(),
-        ));
-        Self { site, git, sandbox }
-    }
-
-    fn valetkey(&self, verb: &str, more: &[&str]) -> Run {
-        self.sandbox.valetkey(&[&[verb, &self.site.origin()], more].concat())
+        let takes = |site: &Guide, token: &str| site.takes(token);
+        Self::at(Guide::start(), takes, |origin, git| {
+            format!(
+                "[profile.yourapp]\norigins = [\"{origin}\", \"{git}\"]\nclient_id = \"{CLIENT}\"\n\
+                device_authorization_endpoint = \"{origin}/oauth/device/authorize\"\n\
+                token_endpoint = \"{origin}/oauth/token\"\nflow = \"device\"\n\
+                scopes = [\"openid\", \"profile\", \"offline_access\"]\n"
+            )
+        })
     }
 
     fn login(&self) -> Finished {
         self.valetkey("login", &[]).env("VALETKEY_INTERACTIVE", "always").run()
-    }
-
-    fn clone(&self, name: &str) -> Finished {
-        self.sandbox.git(&["clone", "--quiet", &self.git.url("app.git"), name]).run()
     }
 
     fn asked(&self, grant: &str) -> usize {

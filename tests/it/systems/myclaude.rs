@@ -5,58 +5,35 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::home;
 use crate::asked::Asked;
 use crate::clockwork::Inside;
-use crate::lab::systems::myclaude::Myclaude;
-use crate::lab::{Answer, Browser, GitHost, Person, Reply, Request, Run, Sandbox, Scheme, Server};
-use crate::lab::{Finished, http_get};
+use crate::lab::http_get;
+use crate::lab::systems::myclaude::{Myclaude, State};
+use crate::lab::{Answer, Person, Reply, Request, Server};
 use crate::scene::program;
 
-struct Scene {
-    site: Arc<Myclaude>,
-    git: GitHost,
-    sandbox: Sandbox,
-}
+type Scene = super::Scene<State>;
 
 impl Scene {
     fn new() -> Self {
-        let site = Arc::new(Myclaude::start());
-        let judge = Arc::clone(&site);
-        let git = GitHost::start(Scheme::Basic, move |token| judge.owner_of(token).is_some());
-        git.create("package.git");
-        let sandbox = home();
-        sandbox.git_config(&format!("[credential]\n\thelper = {}\n", program().display()));
-        let (origin, git_origin) = (site.origin(), git.origin());
-        sandbox.config(&format!(
-            "[profile.myclaude]\norigins = [\"{origin}\", \"{git_origin}\"]\nflow = \"relay\"\n\
-             client_id = \"vault-marketplace\"\ntoken = \"id\"\ntoken_env = [\"MYCLAUDE_TOKEN\"]\n\
-             token_endpoint = \"{origin}/api/cli/refresh\"\n\
-             refresh = \"always\"\npersist = \"refresh-token\"\nrevoke = false\n\
-             account = {{ url = \"{origin}/api/me\", id = \"/username\", email = \"/email\" }}\n\
-             [profile.myclaude.relay]\nurl = \"{origin}/cli/auth\"\n\
-             poll_endpoint = \"{origin}/api/cli/poll\"\ninterval = 1\n"
-        ));
-        Self { site, git, sandbox }
-    }
-
-    fn browser(&self, person: Person) -> Browser {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
-        Browser::start(&self.sandbox, person)
-    }
-
-    fn valetkey(&self, verb: &str, more: &[&str]) -> Run {
-        self.sandbox.valetkey(&[&[verb, &self.site.origin()], more].concat())
+        let takes = |site: &Myclaude, token: &str| site.owner_of(token).is_some();
+        Self::at(Myclaude::start(), takes, |origin, git| {
+            format!(
+                "[profile.myclaude]\norigins = [\"{origin}\", \"{git}\"]\nflow = \"relay\"\n\
+                client_id = \"vault-marketplace\"\ntoken = \"id\"\ntoken_env = [\"MYCLAUDE_TOKEN\"]\n\
+                token_endpoint = \"{origin}/api/cli/refresh\"\n\
+                refresh = \"always\"\npersist = \"refresh-token\"\nrevoke = false\n\
+                account = {{ url = \"{origin}/api/me\", id = \"/username\", email = \"/email\" }}\n\
+                [profile.myclaude.relay]\nurl = \"{origin}/cli/auth\"\n\
+                poll_endpoint = \"{origin}/api/cli/poll\"\ninterval = 1\n"
+            )
+        })
     }
 
     fn sign_in(&self) {
         let _browser = self.browser(Person::Approves);
         self.valetkey("login", &[]).run().assert_status(0);
         self.sandbox.env("VALETKEY_INTERACTIVE", "never");
-    }
-
-    fn clone(&self, name: &str) -> Finished {
-        self.sandbox.git(&["clone", "--quiet", &self.git.url("package.git"), name]).run()
     }
 
     fn refreshes(&self) -> usize {

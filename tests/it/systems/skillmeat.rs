@@ -1,17 +1,10 @@
 //! SkillMeat: device flow with an audience, everything by variables, and a mode without sign-in.
 
-use std::sync::Arc;
+use crate::lab::systems::skillmeat::{AUDIENCE, CLIENT, Skillmeat, State, USER_CODE};
+use crate::lab::{Browser, Finished, Person, http};
+use crate::scene::age;
 
-use super::home;
-use crate::lab::systems::skillmeat::{AUDIENCE, CLIENT, Skillmeat, USER_CODE};
-use crate::lab::{Browser, Finished, GitHost, Person, Run, Sandbox, Scheme, http};
-use crate::scene::{age, program};
-
-struct Scene {
-    site: Arc<Skillmeat>,
-    git: GitHost,
-    sandbox: Sandbox,
-}
+type Scene = super::Scene<State>;
 
 impl Scene {
     fn new() -> Self {
@@ -26,26 +19,16 @@ impl Scene {
 
     /// None of the variables is set.
     fn unconfigured() -> Self {
-        let site = Arc::new(Skillmeat::start());
-        let judge = Arc::clone(&site);
-        let git = GitHost::start(Scheme::Basic, move |token| judge.takes(token));
-        git.create("skills.git");
-        let sandbox = home();
-        sandbox.git_config(&format!("[credential]\n\thelper = {}\n", program().display()));
-        sandbox.config(&format!(
-            "[profile.skillmeat]\norigins = [\"{}\", \"{}\"]\n\
-             issuer_env = \"SKILLMEAT_AUTH_ISSUER_URL\"\nclient_id_env = \"SKILLMEAT_AUTH_CLIENT_ID\"\n\
-             audience_env = \"SKILLMEAT_AUTH_AUDIENCE\"\ntoken_env = [\"SKILLMEAT_AUTH_TOKEN\"]\n\
-             flow = \"device\"\nrevoke = false\n\
-             flow_env = {{ name = \"SKILLMEAT_AUTH_MODE\", words = {{ clerk = \"device\", local = \"none\" }} }}\n",
-            site.origin(),
-            git.origin(),
-        ));
-        Self { site, git, sandbox }
-    }
-
-    fn valetkey(&self, verb: &str, more: &[&str]) -> Run {
-        self.sandbox.valetkey(&[&[verb, &self.site.origin()], more].concat())
+        let takes = |site: &Skillmeat, token: &str| site.takes(token);
+        Self::at(Skillmeat::start(), takes, |origin, git| {
+            format!(
+                "[profile.skillmeat]\norigins = [\"{origin}\", \"{git}\"]\n\
+                issuer_env = \"SKILLMEAT_AUTH_ISSUER_URL\"\nclient_id_env = \"SKILLMEAT_AUTH_CLIENT_ID\"\n\
+                audience_env = \"SKILLMEAT_AUTH_AUDIENCE\"\ntoken_env = [\"SKILLMEAT_AUTH_TOKEN\"]\n\
+                flow = \"device\"\nrevoke = false\n\
+                flow_env = {{ name = \"SKILLMEAT_AUTH_MODE\", words = {{ clerk = \"device\", local = \"none\" }} }}\n"
+            )
+        })
     }
 
     fn person(&self) {
@@ -57,10 +40,6 @@ impl Scene {
         let finished = self.valetkey("login", &[]).run();
         self.sandbox.env("VALETKEY_INTERACTIVE", "never");
         finished
-    }
-
-    fn clone(&self, name: &str) -> Finished {
-        self.sandbox.git(&["clone", "--quiet", &self.git.url("skills.git"), name]).run()
     }
 
     /// What the API says to the token that a script gets.

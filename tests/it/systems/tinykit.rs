@@ -1,47 +1,25 @@
 //! TinyKit: the site hands the token over in the redirect.
 
 use std::net::{Ipv6Addr, TcpListener};
-use std::sync::Arc;
 
-use super::home;
 use crate::asked::{Asked, listening, navigate};
 use crate::lab::browser::NAVIGATION;
-use crate::lab::systems::tinykit::Tinykit;
-use crate::lab::{Browser, GitHost, Person, RawConnection, Run, Sandbox, Scheme, Started, client};
+use crate::lab::systems::tinykit::{State, Tinykit};
+use crate::lab::{Browser, Person, RawConnection, Started, client};
 use crate::lab::{http, http_get};
-use crate::scene::program;
 
-struct Scene {
-    site: Arc<Tinykit>,
-    /// A second host that takes the same tokens.
-    git: GitHost,
-    sandbox: Sandbox,
-}
+type Scene = super::Scene<State>;
 
 impl Scene {
     fn new() -> Self {
-        let site = Arc::new(Tinykit::start());
-        let judge = Arc::clone(&site);
-        let git = GitHost::start(Scheme::Basic, move |token| judge.owner_of(token).is_some());
-        git.create("kit.git");
-        let sandbox = home();
-        sandbox.git_config(&format!("[credential]\n\thelper = {}\n", program().display()));
-        let (origin, git_origin) = (site.origin(), git.origin());
-        sandbox.config(&format!(
-            "[profile.tinykit]\norigins = [\"{origin}\", \"{git_origin}\"]\nflow = \"handoff\"\n\
-             handoff = {{ url = \"{origin}/auth/cli\" }}\ntoken_env = [\"TINYKIT_TOKEN\"]\n\
-             account = {{ url = \"{origin}/api/me\", id = \"/email\", name = \"/name\", email = \"/email\" }}\n"
-        ));
-        Self { site, git, sandbox }
-    }
-
-    fn browser(&self, person: Person) -> Browser {
-        self.sandbox.env("VALETKEY_INTERACTIVE", "always");
-        Browser::start(&self.sandbox, person)
-    }
-
-    fn valetkey(&self, verb: &str, more: &[&str]) -> Run {
-        self.sandbox.valetkey(&[&[verb, &self.site.origin()], more].concat())
+        let takes = |site: &Tinykit, token: &str| site.owner_of(token).is_some();
+        Self::at(Tinykit::start(), takes, |origin, git| {
+            format!(
+                "[profile.tinykit]\norigins = [\"{origin}\", \"{git}\"]\nflow = \"handoff\"\n\
+                handoff = {{ url = \"{origin}/auth/cli\" }}\ntoken_env = [\"TINYKIT_TOKEN\"]\n\
+                account = {{ url = \"{origin}/api/me\", id = \"/email\", name = \"/name\", email = \"/email\" }}\n"
+            )
+        })
     }
 
     fn sign_in(&self) {
@@ -50,10 +28,6 @@ impl Scene {
         self.sandbox.env("VALETKEY_INTERACTIVE", "never");
         // The newest session answers, and a second is the least that counts.
         crate::scene::age(&self.sandbox, 10);
-    }
-
-    fn clone(&self, name: &str) -> crate::lab::Finished {
-        self.sandbox.git(&["clone", "--quiet", &self.git.url("kit.git"), name]).run()
     }
 
     fn whoami(&self) -> String {

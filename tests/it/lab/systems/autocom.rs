@@ -3,15 +3,14 @@
 //! have no secret. Errors are Passport's.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::super::server::{Answer, Journal, Reply, Request, Server};
-use super::mint;
+use super::super::server::{Answer, Request};
+use super::{Site, mint};
 
 /// The client that the release was built for.
 pub const CLIENT: &str = "9a1b2c3d-0000-4000-8000-000000000001";
@@ -29,7 +28,7 @@ struct Code {
     user: &'static str,
 }
 
-struct State {
+pub struct State {
     knobs: Knobs,
     /// Client ids and their registered redirect URIs.
     clients: HashMap<String, Vec<String>>,
@@ -41,27 +40,19 @@ struct State {
     issued: Vec<String>,
 }
 
-pub struct Autocom {
-    server: Server,
-    state: Arc<Mutex<State>>,
-}
+pub type Autocom = Site<State>;
 
-impl Autocom {
+impl Site<State> {
     /// Redirect URIs are registered for these ports of 127.0.0.1.
     pub fn start(ports: &[u16]) -> Self {
-        let state = Arc::new(Mutex::new(State {
+        let autocom = Self::serving(answer, |_| State {
             knobs: Knobs { user: "alice", expires_in: 3600, with_refresh: true },
             clients: HashMap::new(),
             codes: HashMap::new(),
             access: HashMap::new(),
             refresh: HashMap::new(),
             issued: Vec::new(),
-        }));
-        let server = Server::start({
-            let state = Arc::clone(&state);
-            move |request: &Request| Reply::from(answer(&mut locked(&state), request))
         });
-        let autocom = Self { server, state };
         autocom.register(CLIENT, ports);
         autocom
     }
@@ -85,30 +76,14 @@ impl Autocom {
         knob(&mut self.locked().knobs);
     }
 
-    pub fn origin(&self) -> String {
-        self.server.origin()
-    }
-
     /// What `--api-url` is there.
     pub fn api(&self) -> String {
         format!("{}/api/v1", self.server.origin())
     }
 
-    pub fn journal(&self) -> &Journal {
-        self.server.journal()
-    }
-
     pub fn secrets(&self) -> Vec<String> {
         self.locked().issued.clone()
     }
-
-    fn locked(&self) -> MutexGuard<'_, State> {
-        locked(&self.state)
-    }
-}
-
-fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn refusal(status: u16, error: &str, description: &str) -> Answer {

@@ -2,12 +2,11 @@
 //! errors with status 400, refresh tokens that change with each use, and an API.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
-use super::super::server::{Answer, Journal, Reply, Request, Server};
-use super::{Desk, jwt, mint, now};
+use super::super::server::{Answer, Request};
+use super::{Desk, Site, jwt, mint, now};
 
 pub const CLIENT: &str = "yourapp-cli";
 pub const USER_CODE: &str = "WXYZ-1234";
@@ -23,7 +22,7 @@ pub struct Knobs {
     pub with_refresh: bool,
 }
 
-struct State {
+pub struct State {
     origin: String,
     knobs: Knobs,
     desk: Desk,
@@ -33,42 +32,25 @@ struct State {
     issued: Vec<String>,
 }
 
-pub struct Guide {
-    server: Server,
-    state: Arc<Mutex<State>>,
-}
+pub type Guide = Site<State>;
 
-impl Guide {
+impl Site<State> {
     pub fn start() -> Self {
-        let mut shared = None;
-        let server = Server::start_knowing_origin(|origin| {
-            let state = Arc::new(Mutex::new(State {
-                origin: origin.to_owned(),
-                knobs: Knobs {
-                    expires_in: 600,
-                    interval: Some(1),
-                    next_polls: Vec::new(),
-                    approves: true,
-                    lifetime: 3600,
-                    with_refresh: true,
-                },
-                desk: Desk::default(),
-                access: HashMap::new(),
-                refresh: HashMap::new(),
-                issued: Vec::new(),
-            }));
-            shared = Some(Arc::clone(&state));
-            move |request: &Request| serve(&state, request)
-        });
-        Self { server, state: shared.expect("the handler has been made") }
-    }
-
-    pub fn origin(&self) -> String {
-        self.server.origin()
-    }
-
-    pub fn journal(&self) -> &Journal {
-        self.server.journal()
+        Self::serving(serve, |origin| State {
+            origin: origin.to_owned(),
+            knobs: Knobs {
+                expires_in: 600,
+                interval: Some(1),
+                next_polls: Vec::new(),
+                approves: true,
+                lifetime: 3600,
+                with_refresh: true,
+            },
+            desk: Desk::default(),
+            access: HashMap::new(),
+            refresh: HashMap::new(),
+            issued: Vec::new(),
+        })
     }
 
     pub fn turn(&self, knob: impl FnOnce(&mut Knobs)) {
@@ -91,14 +73,9 @@ impl Guide {
     pub fn issued(&self) -> Vec<String> {
         self.locked().issued.clone()
     }
-
-    fn locked(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn serve(state: &Mutex<State>, request: &Request) -> Reply {
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+fn serve(state: &mut State, request: &Request) -> Answer {
     let field = |name: &str| request.field(name).unwrap_or_default();
     let refused = |error: &str| Answer::json(400, &json!({ "error": error }));
     match (request.method.as_str(), request.path.as_str()) {
@@ -124,15 +101,15 @@ fn serve(state: &Mutex<State>, request: &Request) -> Reply {
         ("POST", "/oauth/token") => match field("grant_type").as_str() {
             "urn:ietf:params:oauth:grant-type:device_code" => {
                 if !state.knobs.next_polls.is_empty() {
-                    return refused(state.knobs.next_polls.remove(0)).into();
+                    return refused(state.knobs.next_polls.remove(0));
                 }
                 match state.desk.redeem(&field("device_code")) {
-                    Ok(_) => tokens(&mut state),
+                    Ok(_) => tokens(state),
                     Err(error) => refused(error),
                 }
             }
             "refresh_token" => match state.refresh.remove(&field("refresh_token")) {
-                Some(()) => tokens(&mut state),
+                Some(()) => tokens(state),
                 None => refused("invalid_grant"),
             },
             _ => refused("unsupported_grant_type"),
@@ -151,7 +128,6 @@ fn serve(state: &Mutex<State>, request: &Request) -> Reply {
         }
         _ => Answer::text(404, "no such page\n"),
     }
-    .into()
 }
 
 fn tokens(state: &mut State) -> Answer {

@@ -3,15 +3,14 @@
 //! and for five minutes. A refresh token is worth an ID token of an hour, which the API takes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::super::server::{Answer, Journal, Reply, Request, Server};
-use super::{jwt, mint, now};
+use super::super::server::{Answer, Request};
+use super::{Site, jwt, mint, now};
 
 pub struct Knobs {
     pub username: String,
@@ -27,7 +26,7 @@ struct Left {
     at: u64,
 }
 
-struct State {
+pub struct State {
     knobs: Knobs,
     /// What pages have left, by state.
     left: HashMap<String, Left>,
@@ -37,31 +36,17 @@ struct State {
     issued: Vec<String>,
 }
 
-pub struct Myclaude {
-    server: Server,
-    state: Arc<Mutex<State>>,
-}
+pub type Myclaude = Site<State>;
 
-impl Myclaude {
+impl Site<State> {
     pub fn start() -> Self {
-        let state = Arc::new(Mutex::new(State {
+        Self::serving(serve, |_| State {
             knobs: Knobs { username: "alice".to_owned(), next_polls: Vec::new(), down: false },
             left: HashMap::new(),
             refresh: HashMap::new(),
             identity: HashMap::new(),
             issued: Vec::new(),
-        }));
-        let shared = Arc::clone(&state);
-        let server = Server::start(move |request: &Request| serve(&shared, request));
-        Self { server, state }
-    }
-
-    pub fn origin(&self) -> String {
-        self.server.origin()
-    }
-
-    pub fn journal(&self) -> &Journal {
-        self.server.journal()
+        })
     }
 
     pub fn turn(&self, knob: impl FnOnce(&mut Knobs)) {
@@ -104,28 +89,23 @@ impl Myclaude {
     pub fn identities(&self) -> Vec<String> {
         self.locked().identity.keys().cloned().collect()
     }
-
-    fn locked(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn serve(state: &Mutex<State>, request: &Request) -> Reply {
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+fn serve(state: &mut State, request: &Request) -> Answer {
     let field = |name: &str| request.field(name).unwrap_or_default();
     match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/cli/auth") => sign_in(&mut state, request),
+        ("GET", "/cli/auth") => sign_in(state, request),
         ("POST", "/api/cli/poll") => {
             if !state.knobs.next_polls.is_empty() {
                 let (status, body) = state.knobs.next_polls.remove(0);
-                return Answer::json(status, &body).into();
+                return Answer::json(status, &body);
             }
-            poll(&mut state, &field("state"), &field("code_verifier"))
+            poll(state, &field("state"), &field("code_verifier"))
         }
         ("POST", "/api/cli/refresh") if state.knobs.down => Answer::empty(503),
         ("POST", "/api/cli/refresh") => match state.refresh.get(&field("refresh_token")).cloned() {
             Some(username) => {
-                let identity = identity(&mut state, &username);
+                let identity = identity(state, &username);
                 Answer::json(200, &json!({ "id_token": identity, "expires_in": 3600 }))
             }
             None => Answer::json(400, &json!({ "error": "invalid_grant" })),
@@ -146,7 +126,6 @@ fn serve(state: &Mutex<State>, request: &Request) -> Reply {
         }
         _ => Answer::text(404, "no such page\n"),
     }
-    .into()
 }
 
 /// The person signs in on the page, and its script posts what came of it to the server.

@@ -2,12 +2,11 @@
 //! of an hour, personal access tokens, and an API that in local mode takes anybody.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::super::server::{Answer, Journal, Reply, Request, Server};
-use super::{Desk, jwt, mint, now};
+use super::super::server::{Answer, Request};
+use super::{Desk, Site, jwt, mint, now};
 
 pub const CLIENT: &str = "your-client-id";
 pub const AUDIENCE: &str = "https://api.skillmeat.example";
@@ -25,7 +24,7 @@ pub struct Knobs {
     pub local: bool,
 }
 
-struct State {
+pub struct State {
     origin: String,
     knobs: Knobs,
     desk: Desk,
@@ -34,40 +33,23 @@ struct State {
     refresh: HashMap<String, Option<String>>,
 }
 
-pub struct Skillmeat {
-    server: Server,
-    state: Arc<Mutex<State>>,
-}
+pub type Skillmeat = Site<State>;
 
-impl Skillmeat {
+impl Site<State> {
     pub fn start() -> Self {
-        let mut shared = None;
-        let server = Server::start_knowing_origin(|origin| {
-            let state = Arc::new(Mutex::new(State {
-                origin: origin.to_owned(),
-                knobs: Knobs {
-                    answer: Some(true),
-                    runs_out: false,
-                    lifetime: 3600,
-                    down: false,
-                    local: false,
-                },
-                desk: Desk::default(),
-                access: HashMap::new(),
-                refresh: HashMap::new(),
-            }));
-            shared = Some(Arc::clone(&state));
-            move |request: &Request| serve(&state, request)
-        });
-        Self { server, state: shared.expect("the handler has been made") }
-    }
-
-    pub fn origin(&self) -> String {
-        self.server.origin()
-    }
-
-    pub fn journal(&self) -> &Journal {
-        self.server.journal()
+        Self::serving(serve, |origin| State {
+            origin: origin.to_owned(),
+            knobs: Knobs {
+                answer: Some(true),
+                runs_out: false,
+                lifetime: 3600,
+                down: false,
+                local: false,
+            },
+            desk: Desk::default(),
+            access: HashMap::new(),
+            refresh: HashMap::new(),
+        })
     }
 
     pub fn turn(&self, knob: impl FnOnce(&mut Knobs)) {
@@ -96,14 +78,9 @@ impl Skillmeat {
     pub fn end_sessions(&self) {
         self.locked().refresh.clear();
     }
-
-    fn locked(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn serve(state: &Mutex<State>, request: &Request) -> Reply {
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+fn serve(state: &mut State, request: &Request) -> Answer {
     let field = |name: &str| request.field(name).unwrap_or_default();
     let refused = |error: &str| Answer::json(400, &json!({ "error": error }));
     match (request.method.as_str(), request.path.as_str()) {
@@ -140,12 +117,12 @@ fn serve(state: &Mutex<State>, request: &Request) -> Reply {
             }
             "urn:ietf:params:oauth:grant-type:device_code" => {
                 match state.desk.redeem(&field("device_code")) {
-                    Ok(audience) => Answer::json(200, &issue(&mut state, audience)),
+                    Ok(audience) => Answer::json(200, &issue(state, audience)),
                     Err(error) => refused(error),
                 }
             }
             "refresh_token" => match state.refresh.remove(&field("refresh_token")) {
-                Some(audience) => Answer::json(200, &issue(&mut state, audience)),
+                Some(audience) => Answer::json(200, &issue(state, audience)),
                 None => refused("invalid_grant"),
             },
             _ => refused("unsupported_grant_type"),
@@ -164,7 +141,6 @@ fn serve(state: &Mutex<State>, request: &Request) -> Reply {
         }
         _ => Answer::text(404, "no such page\n"),
     }
-    .into()
 }
 
 fn issue(state: &mut State, audience: Option<String>) -> Value {

@@ -2,14 +2,13 @@
 //! `localhost:PORT/callback` with the token, and an API that takes it until the account ends.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
-use super::super::server::{Answer, Journal, Reply, Request, Server};
-use super::{jwt, mint, now};
+use super::super::server::{Answer, Request};
+use super::{Site, jwt, mint, now};
 
-struct State {
+pub struct State {
     /// `github`, `google` or `email`.
     door: String,
     email: String,
@@ -21,32 +20,18 @@ struct State {
     echoes_state: bool,
 }
 
-pub struct Tinykit {
-    server: Server,
-    state: Arc<Mutex<State>>,
-}
+pub type Tinykit = Site<State>;
 
-impl Tinykit {
+impl Site<State> {
     pub fn start() -> Self {
-        let state = Arc::new(Mutex::new(State {
+        Self::serving(serve, |_| State {
             door: "github".to_owned(),
             email: "alice@example.com".to_owned(),
             name: "Alice Liddell".to_owned(),
             tokens: HashMap::new(),
             issued: Vec::new(),
             echoes_state: false,
-        }));
-        let shared = Arc::clone(&state);
-        let server = Server::start(move |request: &Request| serve(&shared, request));
-        Self { server, state }
-    }
-
-    pub fn origin(&self) -> String {
-        self.server.origin()
-    }
-
-    pub fn journal(&self) -> &Journal {
-        self.server.journal()
+        })
     }
 
     /// How people sign in from now on.
@@ -81,10 +66,6 @@ impl Tinykit {
     pub fn issued(&self) -> Vec<String> {
         self.locked().issued.clone()
     }
-
-    fn locked(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl State {
@@ -96,8 +77,7 @@ impl State {
     }
 }
 
-fn serve(state: &Mutex<State>, request: &Request) -> Reply {
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+fn serve(state: &mut State, request: &Request) -> Answer {
     let denied = request.parameter("lab_person") == Some("deny");
     match (request.method.as_str(), request.path.as_str()) {
         // A person who does not want to stays on the page.
@@ -107,7 +87,7 @@ fn serve(state: &Mutex<State>, request: &Request) -> Reply {
             Answer::redirect(&format!("/sign-in/{}?{query}", state.door))
         }
         ("GET", "/sign-in/github" | "/sign-in/google" | "/sign-in/email") => {
-            hand_over(&mut state, request)
+            hand_over(state, request)
         }
         ("GET", "/api/me") => match request.bearer().and_then(|token| state.tokens.get(token)) {
             Some((email, name)) => Answer::json(200, &json!({ "email": email, "name": name })),
@@ -121,7 +101,6 @@ fn serve(state: &Mutex<State>, request: &Request) -> Reply {
         }
         _ => Answer::text(404, "no such page\n"),
     }
-    .into()
 }
 
 fn hand_over(state: &mut State, request: &Request) -> Answer {
