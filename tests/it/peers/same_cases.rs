@@ -1,10 +1,9 @@
-//! Every client that speaks a protocol of its own is shown the same cases: a hit, an end, a miss
-//! with and without a person, a no, answers and hosts of an enemy, and nineteen others beside it.
-//! git's callers are in `git_callers`, docker's in `docker`.
+//! Every client is shown the same cases: a hit, an end, a miss with and without a person, a no,
+//! answers and hosts of an enemy, and nineteen others beside it.
 
 use serde_json::json;
 
-use super::{aws, cargo, go, google, heavy, kubectl, pnpm, python, terraform};
+use super::{aws, cargo, docker, git_callers, go, google, heavy, kubectl, pnpm, python, terraform};
 use crate::lab::{Journal, Person, Run, Step};
 use crate::scene::Home;
 
@@ -39,6 +38,8 @@ fn every_client(case: impl Fn(&dyn Client)) {
     let all = [
         aws::clients(),
         cargo::clients(),
+        docker::clients(),
+        git_callers::clients(),
         go::clients(),
         google::clients(),
         kubectl::clients(),
