@@ -94,7 +94,8 @@ fn a_miss_signs_in_once_where_a_person_is_and_never_in_a_job() {
     every_client(|client| {
         let (name, home) = (client.name(), client.home());
         let browser = home.browser(Person::Approves);
-        home.sandbox.remove_env("VALETKEY_INTERACTIVE").env("DISPLAY", ":0");
+        home.sandbox.remove_env("VALETKEY_INTERACTIVE").remove_env("GIT_TERMINAL_PROMPT");
+        home.sandbox.env("DISPLAY", ":0");
         for (variable, value) in [("CI", "true"), ("VALETKEY_INTERACTIVE", "never")] {
             home.sandbox.env(variable, value);
             assert_refused(client, 0);
