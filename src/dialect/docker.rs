@@ -87,7 +87,7 @@ fn get(call: &mut Call<'_>) -> Result<Served> {
             }
             None => Ok(refuse(call, NOT_FOUND)),
         },
-        Outcome::Failed(error) => Ok(failed(call, &error)),
+        Outcome::Failed(error) => Ok(failed(call, error)),
         Outcome::NotFound(why) => Ok(Served { why: Some(why), ..refuse(call, NOT_FOUND) }),
         Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => Ok(refuse(call, NOT_FOUND)),
     }
@@ -127,7 +127,7 @@ fn store(call: &mut Call<'_>) -> Result<Served> {
     };
     let presented = Presented::alone(Secret::new(entry.secret.as_str()));
     match (call.ask)(&request(Verb::Store, resource, Some(presented))) {
-        Outcome::Failed(error) => Ok(failed(call, &error)),
+        Outcome::Failed(error) => Ok(failed(call, error)),
         _ => Ok(Served::default()),
     }
 }
@@ -159,7 +159,7 @@ fn erase(call: &mut Call<'_>) -> Result<Served> {
     };
     let Some(resource) = resource(&server, None) else { return Ok(Served::default()) };
     match (call.ask)(&request(Verb::Erase, resource, None)) {
-        Outcome::Failed(error) => Ok(failed(call, &error)),
+        Outcome::Failed(error) => Ok(failed(call, error)),
         _ => Ok(Served::default()),
     }
 }
@@ -168,7 +168,7 @@ fn list(call: &mut Call<'_>) -> Result<Served> {
     // The origin is nobody's: a list is about all of them.
     let everything = Resource::new("https", "valetkey.invalid", None, None)?;
     match (call.ask)(&request(Verb::List, everything, None)) {
-        Outcome::Failed(error) => Ok(failed(call, &error)),
+        Outcome::Failed(error) => Ok(failed(call, error)),
         Outcome::Listed(listed) => {
             let servers: BTreeMap<String, String> = listed
                 .into_iter()
@@ -247,10 +247,11 @@ fn refuse(call: &Call<'_>, sentence: &str) -> Served {
     Served { status: 1, why: None }
 }
 
-fn failed(call: &Call<'_>, error: &Error) -> Served {
+/// Said on standard error too: docker's own client shows its user nothing of the other.
+fn failed(call: &Call<'_>, error: Error) -> Served {
     let what = error.what.replace('\n', " ");
     let hint = error.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
-    refuse(call, &format!("{what}{hint}"))
+    Served { why: Some(error), ..refuse(call, &format!("{what}{hint}")) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! `token`, `header` and `json`: one line on standard output for every tool that runs a command,
-//! and never a sign-in. pnpm and curl themselves are in `peers_docker`.
+//! and never a sign-in. pnpm and cargo themselves are in `peers`.
 
 use serde_json::{Value, json};
 

@@ -137,7 +137,8 @@ impl Peer {
 #[track_caller]
 fn here(peers: &[Peer]) -> bool {
     let Some(missing) = peers.iter().find(|peer| !peer.is_here()) else { return true };
-    let words = format!("{0} is missing: run tests/peers/install {0}", missing.name());
+    let root = if *missing == Peer::DockerEngine { "; it needs root" } else { "" };
+    let words = format!("{0} is missing: run tests/peers/install {0}{root}", missing.name());
     assert!(std::env::var_os("CI").is_none(), "{words}");
     // Past the test runner, which shows what a test printed only when it failed.
     let _ = writeln!(std::io::stderr(), "skipped: {words}");

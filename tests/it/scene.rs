@@ -175,14 +175,20 @@ pub fn age(sandbox: &Sandbox, seconds: u64) {
         let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&file.content) else {
             continue;
         };
-        for time in ["expires_at", "id_expires_at", "stored_at", "renewed_at"] {
-            if let Some(then) = record[time].as_u64() {
-                record[time] = (then - seconds).into();
-            }
-        }
+        earlier(&mut record, seconds);
+        let exchanged = record.get_mut("exchanged").and_then(serde_json::Value::as_array_mut);
+        exchanged.into_iter().flatten().for_each(|exchanged| earlier(exchanged, seconds));
         if file.path.starts_with("data/valetkey/sessions") {
             let path = file.path.to_str().expect("a plain path");
             sandbox.write(path, record.to_string().as_bytes(), 0o600);
+        }
+    }
+}
+
+fn earlier(record: &mut serde_json::Value, seconds: u64) {
+    for time in ["expires_at", "id_expires_at", "stored_at", "renewed_at"] {
+        if let Some(then) = record[time].as_u64() {
+            record[time] = (then - seconds).into();
         }
     }
 }

@@ -2,11 +2,21 @@
 
 use std::path::Path;
 
-use super::same_cases::{Client, Start, bearers};
+use super::same_cases::{Client, Start};
 use crate::lab::{CrateHost, Options, Person, Run};
 use crate::scene::Home;
 
+/// What cargo runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Provider {
+    /// cargo's own protocol.
+    Ours,
+    /// `cargo:token-from-stdout`.
+    Stdout,
+}
+
 struct Shop {
+    provider: Provider,
     home: Home,
     registry: CrateHost,
 }
@@ -18,25 +28,33 @@ fn cargo() -> &'static Path {
 
 impl Shop {
     fn new() -> Self {
+        Self::with(Provider::Ours)
+    }
+
+    fn with(provider: Provider) -> Self {
         let home = Home::new(Options::default());
         let is_live = home.judge();
         let registry = CrateHost::start(move |sent| {
-            sent == "pasted" || sent.strip_prefix("Bearer ").is_some_and(&is_live)
+            sent == "pasted" || is_live(sent.strip_prefix("Bearer ").unwrap_or(sent))
         });
         home.nobody();
         let sandbox = &home.sandbox;
         sandbox.env("RUSTC", cargo().with_file_name("rustc"));
         sandbox.link("valetkey");
-        sandbox.write(
-            "home/.cargo/config.toml",
-            format!(
-                "[registries.lab]\nindex = \"sparse+{}\"\n[net]\nretry = 0\n",
-                registry.index()
-            )
-            .as_bytes(),
-            0o644,
+        let by_hand = match provider {
+            Provider::Ours => "",
+            Provider::Stdout => {
+                "credential-provider = [\"cargo:token-from-stdout\", \"valetkey\", \"token\"]\n"
+            }
+        };
+        let settings = format!(
+            "[registries.lab]\nindex = \"sparse+{}\"\n{by_hand}[net]\nretry = 0\n",
+            registry.index()
         );
-        sandbox.valetkey(&["setup", "cargo"]).run().assert_status(0);
+        sandbox.write("home/.cargo/config.toml", settings.as_bytes(), 0o644);
+        if provider == Provider::Ours {
+            sandbox.valetkey(&["setup", "cargo"]).run().assert_status(0);
+        }
         for (name, version) in [("work/user", "0.1.0"), ("work/hello", "0.1.1")] {
             let crate_name = if name.ends_with("hello") { "hello-lab" } else { "user" };
             let dependencies = match crate_name {
@@ -51,7 +69,7 @@ impl Shop {
             sandbox.write(&format!("{name}/src/lib.rs"), b"", 0o644);
         }
         home.bind(&[&registry.index()], "scheme = \"bearer\"");
-        Self { home, registry }
+        Self { provider, home, registry }
     }
 
     fn cargo(&self, place: &str, arguments: &[&str]) -> Run {
@@ -67,12 +85,13 @@ impl Shop {
 }
 
 pub(super) fn clients() -> Vec<Start> {
-    vec![Box::new(|| Box::new(Shop::new()))]
+    let start = |provider| -> Start { Box::new(move || Box::new(Shop::with(provider))) };
+    vec![start(Provider::Ours), start(Provider::Stdout)]
 }
 
 impl Client for Shop {
     fn name(&self) -> String {
-        "cargo".to_owned()
+        format!("cargo, {:?}", self.provider)
     }
 
     fn home(&self) -> &Home {
@@ -93,7 +112,13 @@ impl Client for Shop {
     }
 
     fn tokens(&self) -> Vec<String> {
-        bearers(self.registry.journal())
+        let requests = self.registry.journal().snapshot();
+        let sent = requests.iter().filter_map(|entry| entry.request.header("Authorization"));
+        sent.map(str::to_owned).collect()
+    }
+
+    fn signs_in(&self) -> bool {
+        self.provider == Provider::Ours
     }
 }
 

@@ -64,3 +64,9 @@ impl Drop for Engine {
         }
     }
 }
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("dockerd")
+    }
+}

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::chains::assert_one_session;
+use super::same_cases::{Client, Start};
 use super::{OLD_GIT, Peer, here};
-use crate::lab::{Finished, GitHost, Person, Run, Scheme};
-use crate::scene::Scene;
+use crate::lab::{GitHost, Person, Run, Scheme};
+use crate::scene::{Home, Scene};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Caller {
@@ -60,16 +61,6 @@ impl Caller {
             }
         }
     }
-
-    /// It failed, and the person reads what to do.
-    #[track_caller]
-    fn assert_refused(self, finished: &Finished) {
-        assert_ne!(finished.status, 0, "{finished}");
-        // git2-rs keeps what a helper says to itself.
-        if self != Self::Cargo {
-            finished.assert_stderr_has("hint: valetkey login http://");
-        }
-    }
 }
 
 /// libgit2 leaves the host out where the URL has an address.
@@ -89,80 +80,64 @@ fn trust(scene: &Scene, host: &GitHost) {
     scene.bind(&[&origins[0], &origins[1]], "");
 }
 
-#[test]
-fn a_hit_an_expiry_and_a_dead_grant() {
-    for caller in callers() {
-        let scene = scene();
-        let ask = || caller.ask(&scene, &scene.host).run();
-        scene.sign_in();
-        ask().assert_success();
-        assert_eq!(scene.authority.asked_for("refresh_token"), 0);
-        for renewals in 1..=2 {
-            scene.age(4000);
-            scene.authority.expire_all_access();
-            ask().assert_success();
-            assert_eq!(scene.authority.asked_for("refresh_token"), renewals);
-        }
-        scene.age(4000);
-        scene.authority.revoke_grants();
-        caller.assert_refused(&ask());
+struct Desk {
+    caller: Caller,
+    scene: Scene,
+}
+
+pub(super) fn clients() -> Vec<Start> {
+    let start =
+        |caller: Caller| -> Start { Box::new(move || Box::new(Desk { caller, scene: scene() })) };
+    callers().into_iter().map(start).collect()
+}
+
+impl Client for Desk {
+    fn name(&self) -> String {
+        format!("{:?}", self.caller)
+    }
+
+    fn home(&self) -> &Home {
+        &self.scene
+    }
+
+    fn url(&self) -> String {
+        self.scene.host.origin()
+    }
+
+    fn ask(&self, _: usize) -> Run {
+        self.caller.ask(&self.scene, &self.scene.host)
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        self.scene.host.authorizations().into_iter().flatten().collect()
+    }
+
+    /// git2-rs keeps what a helper says to itself.
+    fn shows(&self) -> bool {
+        self.caller != Caller::Cargo
     }
 }
 
+/// Some hand back what they got, and no copy of it stands beside the session.
 #[test]
-fn a_miss_signs_in_once_where_a_person_is_and_never_in_a_job() {
+fn what_a_caller_hands_back_is_no_news() {
     for caller in callers() {
         let scene = scene();
-        let browser = scene.browser(Person::Approves);
-        scene.sandbox.remove_env("VALETKEY_INTERACTIVE").remove_env("GIT_TERMINAL_PROMPT");
-        let ask = || caller.ask(&scene, &scene.host).env("DISPLAY", ":0");
-        let never =
-            [("CI", "true"), ("GIT_TERMINAL_PROMPT", "0"), ("VALETKEY_INTERACTIVE", "never")];
-        for (name, value) in never {
-            caller.assert_refused(&ask().env(name, value).run());
-        }
-        assert_eq!(browser.opened().len(), 0);
-        ask().run().assert_status(0);
-        ask().run().assert_status(0);
-        assert_eq!(browser.opened().len(), 1);
-        assert_eq!(scene.authority.asked_for("refresh_token"), 0);
+        scene.sign_in();
+        caller.ask(&scene, &scene.host).run().assert_success();
         assert_one_session(&scene);
     }
 }
 
+/// git-lfs 3.3 asks and erases for as long as it gets an answer.
 #[test]
-fn twenty_callers_at_once_cause_one_renewal_and_one_sign_in() {
-    for caller in callers() {
-        let scene = scene();
-        let browser = scene.browser(Person::Approves);
-        let twenty = || {
-            let all: Vec<_> = (0..20).map(|_| caller.ask(&scene, &scene.host).start()).collect();
-            for started in all {
-                started.wait().assert_status(0);
-            }
-        };
-        twenty();
-        scene.age(4000);
-        scene.authority.expire_all_access();
-        twenty();
-        assert_eq!(browser.opened().len(), 1);
-        assert_eq!(scene.authority.asked_for("refresh_token"), 1);
-    }
-}
-
-/// Hostile hosts: one that nobody trusted, and one that takes no token whatever. git-lfs 3.3 asks
-/// and erases for as long as it gets an answer.
-#[test]
-fn a_stranger_gets_nothing_and_a_host_that_rejects_every_token_keeps_nobody_busy() {
+fn a_host_that_rejects_every_token_keeps_nobody_busy() {
     for caller in callers() {
         let scene = scene();
         let host = GitHost::start(Scheme::Basic, |_| false);
         let browser = scene.browser(Person::Approves);
-        scene.sandbox.valetkey(&["login", &scene.host.origin()]).run().assert_status(0);
-        assert_ne!(caller.ask(&scene, &host).run().status, 0);
-        assert_eq!(tokens(&host).len(), 0);
-
         trust(&scene, &host);
+        scene.sandbox.valetkey(&["login", &host.origin()]).run().assert_status(0);
         let started = Instant::now();
         for _ in 0..3 {
             assert_ne!(caller.ask(&scene, &host).run().status, 0);

@@ -1,6 +1,8 @@
 //! kubectl, the kubectl of five years before it and the client of Python's programs, and as much of
 //! a Kubernetes API as it takes to be let in.
 
+use std::path::PathBuf;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
@@ -8,11 +10,11 @@ use serde_json::json;
 use super::same_cases::{Client, Start, bearers};
 use super::{Peer, here, installed, peer};
 use crate::lab::tls::{CertificateAuthority, TlsFront};
-use crate::lab::{Answer, CLIENT_ID, Options, Person, Reply, Request, Run, Sandbox, Server};
+use crate::lab::{Answer, CLIENT_ID, Options, Person, Reply, Request, Run, Server};
 use crate::scene::Home;
 
 /// A program that runs an exec plugin.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Program {
     Kubectl,
     /// It knows v1beta1 alone, and does not say whether somebody can be asked.
@@ -43,15 +45,16 @@ impl Program {
         }
     }
 
-    /// Asks the cluster for its version.
-    fn ask(self, sandbox: &Sandbox) -> Run {
-        let raw = ["get", "--raw", "/version"];
+    /// The command line that asks the cluster for its version.
+    fn words(self) -> Vec<PathBuf> {
+        let directory = installed().join(self.peer().name());
         match self {
-            Self::Kubectl => sandbox.run(installed().join("kubectl/kubectl"), &raw),
-            Self::OldKubectl => sandbox.run(installed().join("old-kubectl/kubectl"), &raw),
+            Self::Kubectl | Self::OldKubectl => {
+                let raw = ["get", "--raw", "/version"].map(PathBuf::from);
+                [directory.join("kubectl")].into_iter().chain(raw).collect()
+            }
             Self::Python => {
-                let python = installed().join("python-kubernetes/bin/python");
-                sandbox.run(python, &[]).arg(peer("kubernetes/version.py"))
+                vec![directory.join("bin/python"), peer("kubernetes/version.py")]
             }
         }
     }
@@ -134,7 +137,8 @@ impl Cluster {
     }
 
     fn get(&self) -> Run {
-        self.program.ask(&self.home.sandbox)
+        let words = self.program.words();
+        words[1..].iter().fold(self.home.sandbox.run(&words[0], &[]), Run::arg)
     }
 }
 
@@ -180,6 +184,28 @@ fn a_command_signs_in_once_and_everything_after_it_is_silent() {
         cluster.get().run().assert(0, ANSWER, "");
         assert_eq!(browser.opened().len(), 1, "{program:?}");
         assert_eq!(cluster.home.authority.asked_for("refresh_token"), 0, "{program:?}");
+    }
+}
+
+/// K12: who sits at a terminal is asked, if the client says that somebody does.
+#[test]
+fn a_person_at_a_terminal_is_asked_if_the_client_says_so() {
+    for program in Program::all() {
+        let cluster = Cluster::start(program);
+        let browser = cluster.home.browser(Person::Approves);
+        cluster.home.sandbox.remove_env("VALETKEY_INTERACTIVE");
+        let line = "exec \"$0\" \"$@\" </dev/tty >/dev/tty";
+        let run = cluster.home.sandbox.run("sh", &["-c", line]);
+        let finished = program.words().iter().fold(run, Run::arg).terminal().run();
+        if program == Program::OldKubectl {
+            assert_ne!(finished.status, 0);
+            finished.assert_stderr_has("hint: valetkey login");
+            assert!(browser.opened().is_empty());
+            continue;
+        }
+        assert_eq!(finished.status, 0, "{finished}");
+        finished.assert_terminal_has(ANSWER);
+        assert_eq!(browser.opened().len(), 1, "{program:?}");
     }
 }
 

@@ -25,6 +25,7 @@ const TYPED: &str = "typed by hand";
 enum Installer {
     Pip(&'static str, Option<&'static str>),
     Uv(Option<&'static str>),
+    Publish,
 }
 
 struct Index {
@@ -73,6 +74,13 @@ impl Index {
         let path = self.home.sandbox.write(&format!("{target}.toml"), text.as_bytes(), 0o600);
         run.arg("--config-file").arg(path)
     }
+
+    fn publish(&self, target: &str) -> Run {
+        let path = self.home.sandbox.write(&format!("{target}/{FILE}"), &wheel(), 0o600);
+        let words = ["publish", "--quiet", "--keyring-provider=subprocess", "--username=oauth2"];
+        let run = self.home.sandbox.run(uv(), &words).arg("--publish-url");
+        run.arg(format!("{}/legacy/", self.server.origin())).arg(path)
+    }
 }
 
 pub(super) fn clients() -> Vec<Start> {
@@ -81,7 +89,7 @@ pub(super) fn clients() -> Vec<Start> {
         all.extend(OLD_PIPS.map(|version| Installer::Pip(version, Some("oauth2"))));
         all.push(Installer::Pip(NEW_PIP, None));
         if here(&[Peer::Uv]) {
-            all.extend([Installer::Uv(Some("oauth2")), Installer::Uv(None)]);
+            all.extend([Installer::Uv(Some("oauth2")), Installer::Uv(None), Installer::Publish]);
         }
     }
     let start = |installer| -> Start { Box::new(move || Box::new(Index::start(installer))) };
@@ -93,6 +101,7 @@ impl Client for Index {
         match self.installer {
             Installer::Pip(version, _) => format!("pip {version}"),
             Installer::Uv(user) => format!("uv, user name {user:?}"),
+            Installer::Publish => "uv publish".to_owned(),
         }
     }
 
@@ -109,6 +118,7 @@ impl Client for Index {
         match self.installer {
             Installer::Pip(version, user) => self.pip(version, user, &target).arg("--no-input"),
             Installer::Uv(user) => self.uv(user, &target),
+            Installer::Publish => self.publish(&target),
         }
     }
 
@@ -150,6 +160,7 @@ fn answer(request: &Request, good: bool, wheel: &[u8]) -> Reply {
         return Answer::empty(401).with_header("WWW-Authenticate", "Basic realm=\"lab\"").into();
     }
     match request.path.as_str() {
+        "/legacy/" => Answer::empty(200).into(),
         "/simple/labpkg/" => {
             Answer::html(200, &format!("<a href=\"/files/{FILE}\">{FILE}</a>")).into()
         }

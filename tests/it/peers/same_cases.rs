@@ -1,10 +1,9 @@
-//! Every client that speaks a protocol of its own is shown the same cases: a hit, an end, a miss
-//! with and without a person, a no, answers and hosts of an enemy, and nineteen others beside it.
-//! git's callers are in `git_callers`, docker's in `docker`.
+//! Every client is shown the same cases: a hit, an end, a miss with and without a person, a no,
+//! answers and hosts of an enemy, and nineteen others beside it.
 
 use serde_json::json;
 
-use super::{aws, cargo, go, google, heavy, kubectl, pnpm, python, terraform};
+use super::{aws, cargo, docker, git_callers, go, google, heavy, kubectl, pnpm, python, terraform};
 use crate::lab::{Journal, Person, Run, Step};
 use crate::scene::Home;
 
@@ -39,6 +38,8 @@ fn every_client(case: impl Fn(&dyn Client)) {
     let all = [
         aws::clients(),
         cargo::clients(),
+        docker::clients(),
+        git_callers::clients(),
         go::clients(),
         google::clients(),
         kubectl::clients(),
@@ -76,13 +77,13 @@ fn a_hit_asks_nobody_and_an_end_is_renewed_in_silence() {
     every_client(|client| {
         let (name, home) = (client.name(), client.home());
         home.sign_in_to(&client.url());
-        for renewals in 0..2 {
-            for number in 0..2 {
-                let finished = client.ask(2 * renewals + number).run();
-                assert_eq!(finished.status, 0, "{name}: {finished}");
-            }
+        for (number, renewals) in [0, 1, 1].into_iter().enumerate() {
+            let finished = client.ask(number).run();
+            assert_eq!(finished.status, 0, "{name}: {finished}");
             assert_eq!(home.authority.asked_for("refresh_token"), renewals, "{name}");
-            home.end_tokens();
+            if number == 0 {
+                home.end_tokens();
+            }
         }
         assert_eq!(home.authority.asked_for("authorization_code"), 1, "{name}");
     });
@@ -93,13 +94,14 @@ fn a_miss_signs_in_once_where_a_person_is_and_never_in_a_job() {
     every_client(|client| {
         let (name, home) = (client.name(), client.home());
         let browser = home.browser(Person::Approves);
+        home.sandbox.remove_env("VALETKEY_INTERACTIVE").remove_env("GIT_TERMINAL_PROMPT");
+        home.sandbox.env("DISPLAY", ":0");
         for (variable, value) in [("CI", "true"), ("VALETKEY_INTERACTIVE", "never")] {
-            home.sandbox.remove_env("VALETKEY_INTERACTIVE").env(variable, value);
+            home.sandbox.env(variable, value);
             assert_refused(client, 0);
             home.sandbox.remove_env(variable);
         }
         assert_eq!(browser.opened().len(), 0, "{name}");
-        home.sandbox.env("VALETKEY_INTERACTIVE", "always");
         if !client.signs_in() {
             assert_refused(client, 0);
             assert_eq!(browser.opened().len(), 0, "{name}");
@@ -117,12 +119,14 @@ fn a_miss_signs_in_once_where_a_person_is_and_never_in_a_job() {
 #[test]
 fn a_no_is_not_asked_about_again() {
     every_client(|client| {
+        if !client.signs_in() {
+            return;
+        }
         let browser = client.home().browser(Person::Denies);
         for number in 0..2 {
             assert_refused(client, number);
         }
-        let windows = usize::from(client.signs_in());
-        assert_eq!(browser.opened().len(), windows, "{}", client.name());
+        assert_eq!(browser.opened().len(), 1, "{}", client.name());
     });
 }
 
