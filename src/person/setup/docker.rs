@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::{Setup, Step, podman};
+use super::{Setup, Step};
 use crate::error::{Error, Kind, Result};
 use crate::model::Resource;
 
@@ -36,7 +36,7 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     }
     let mut steps = Vec::new();
     // The link stays for as long as another entry needs it.
-    if !(setup.typed.undo && (is_named(&after) || podman::names_us(setup)?)) {
+    if !(setup.typed.undo && (is_named(&after) || file_of_podman(setup)?.exists())) {
         steps.extend(setup.link(LINK)?);
     }
     if after != before {
@@ -134,6 +134,12 @@ fn set_helper(all: &mut Map<String, Value>, key: &str, undo: bool, replace: bool
 /// Whether docker asks us about anything.
 pub(super) fn names_us(setup: &Setup<'_>) -> Result<bool> {
     Ok(is_named(&read(&config_path(setup)?)?))
+}
+
+/// By which podman asks us through the same link. It is read last of all its files, and what it says
+/// replaces what the others say.
+pub(super) fn file_of_podman(setup: &Setup<'_>) -> Result<PathBuf> {
+    Ok(setup.home()?.join(".config/containers/registries.conf.d/valetkey.conf"))
 }
 
 fn is_named(config: &Map<String, Value>) -> bool {

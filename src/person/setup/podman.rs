@@ -13,7 +13,7 @@ const DIRECTORIES: [&str; 2] = [".config/containers", "/etc/containers"];
 
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     setup.no_hosts("podman asks its helpers about every registry")?;
-    let path = file(setup)?;
+    let path = docker::file_of_podman(setup)?;
     if !setup.typed.undo
         && !setup.typed.replace
         && let Some((other, name)) = named_elsewhere(&setup.home()?, &path)
@@ -29,16 +29,6 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     let after = if setup.typed.undo { "" } else { CONTENT };
     steps.extend(rewritten(path, &before, after.to_owned()));
     Ok(steps)
-}
-
-/// Whether podman still asks us.
-pub(super) fn names_us(setup: &Setup<'_>) -> Result<bool> {
-    Ok(file(setup)?.exists())
-}
-
-/// It is read last of all, and what it says replaces what the others say.
-fn file(setup: &Setup<'_>) -> Result<PathBuf> {
-    Ok(setup.home()?.join(DIRECTORIES[0]).join("registries.conf.d/valetkey.conf"))
 }
 
 /// Another helper that would no longer be asked, and the file that names it.
