@@ -60,6 +60,7 @@ enum Peer {
     OidcProvider,
     OldGit,
     OldKubectl,
+    Pdm,
     Pnpm,
     Pip,
     PythonKeyring,
@@ -85,6 +86,7 @@ impl Peer {
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
             Self::OldKubectl => "old-kubectl",
+            Self::Pdm => "pdm",
             Self::Pnpm => "pnpm",
             Self::Pip => "pip",
             Self::PythonKeyring => "python-keyring",
@@ -119,6 +121,7 @@ impl Peer {
             }
             Self::Kubectl => installed().join("kubectl/kubectl").is_file(),
             Self::OidcProvider => node("oidc-provider"),
+            Self::Pdm => installed().join("pdm/bin/pdm").is_file(),
             Self::Pnpm => pnpm::programs().iter().all(|(_, program)| program.is_file()),
             Self::Pip => ["23.2.1", "25.3", "26.3"]
                 .iter()

@@ -50,6 +50,13 @@ impl Harbour {
         registry.exchange_for(1800);
         let exchange = if door == Door::Exchange { ", exchange = \"acr\"" } else { "" };
         home.sandbox.link("valetkey");
+        // Whatever the machine keeps its images on: a container has what podman cannot use.
+        let images = home.sandbox.root().join("images").display().to_string();
+        let storage = format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{images}/kept\"\nrunroot = \"{images}/run\"\n"
+        );
+        let storage = home.sandbox.write("storage.conf", storage.as_bytes(), 0o600);
+        home.sandbox.env("CONTAINERS_STORAGE_CONF", storage);
         home.sandbox.config(&format!(
             "[profile.lab]\norigins = [{{ url = \"{}\"{exchange} }}]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n",
             registry.origin(),

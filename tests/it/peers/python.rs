@@ -1,4 +1,4 @@
-//! pip before and after 26.2, uv, and the keyring of Python itself, against a package index that
+//! pip before and after 26.2, uv, PDM, and the keyring of Python itself, against a package index that
 //! wants a token.
 
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ enum Installer {
     Pip(&'static str, Option<&'static str>),
     Uv(Option<&'static str>),
     Publish,
+    Pdm,
 }
 
 struct Index {
@@ -81,6 +82,23 @@ impl Index {
         let run = self.home.sandbox.run(uv(), &words).arg("--publish-url");
         run.arg(format!("{}/legacy/", self.server.origin())).arg(path)
     }
+
+    /// Reads the index for a project of its own.
+    fn pdm(&self, target: &str) -> Run {
+        let project = format!(
+            "[project]\nname = \"lab\"\nversion = \"1\"\nrequires-python = \">=3.9\"\n\
+             dependencies = [\"labpkg\"]\n[[tool.pdm.source]]\nname = \"pypi\"\nurl = \"{}\"\n",
+            self.index_url(None)
+        );
+        self.home.sandbox.write(
+            &format!("work/{target}/pyproject.toml"),
+            project.as_bytes(),
+            0o600,
+        );
+        let program = installed().join("pdm/bin/pdm");
+        let run = self.home.sandbox.run(program, &["lock", "--quiet", "--project"]);
+        run.arg(target).env("PDM_CHECK_UPDATE", "0").env("PDM_USE_VENV", "0")
+    }
 }
 
 pub(super) fn clients() -> Vec<Start> {
@@ -88,6 +106,9 @@ pub(super) fn clients() -> Vec<Start> {
     if here(&[Peer::Pip]) {
         all.extend(OLD_PIPS.map(|version| Installer::Pip(version, Some("oauth2"))));
         all.push(Installer::Pip(NEW_PIP, None));
+        if here(&[Peer::Pdm]) {
+            all.push(Installer::Pdm);
+        }
         if here(&[Peer::Uv]) {
             all.extend([Installer::Uv(Some("oauth2")), Installer::Uv(None), Installer::Publish]);
         }
@@ -102,6 +123,7 @@ impl Client for Index {
             Installer::Pip(version, _) => format!("pip {version}"),
             Installer::Uv(user) => format!("uv, user name {user:?}"),
             Installer::Publish => "uv publish".to_owned(),
+            Installer::Pdm => "pdm".to_owned(),
         }
     }
 
@@ -119,6 +141,7 @@ impl Client for Index {
             Installer::Pip(version, user) => self.pip(version, user, &target).arg("--no-input"),
             Installer::Uv(user) => self.uv(user, &target),
             Installer::Publish => self.publish(&target),
+            Installer::Pdm => self.pdm(&target),
         }
     }
 
@@ -130,9 +153,9 @@ impl Client for Index {
         seen
     }
 
-    /// From 26.2 on pip keeps it to itself.
+    /// PDM, and pip from 26.2 on, keep it to themselves.
     fn shows(&self) -> bool {
-        !matches!(self.installer, Installer::Pip(NEW_PIP, _))
+        !matches!(self.installer, Installer::Pip(NEW_PIP, _) | Installer::Pdm)
     }
 }
 
