@@ -1,6 +1,6 @@
 //! One file of mode 0600 per record, in one directory of mode 0700 per place.
 
-use std::io::ErrorKind;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use super::record;
@@ -26,7 +26,7 @@ impl Files {
     }
 
     pub(super) fn all(&self) -> Result<Vec<Record>> {
-        let places = entries(&self.directory)?;
+        let places = self.places()?;
         let workers = match places.len() {
             0..FEW => 1,
             _ => std::thread::available_parallelism().map_or(1, usize::from),
@@ -63,8 +63,8 @@ impl Files {
 
     /// Removes all that is no record, so also what a writer that died has left.
     pub(super) fn remove_unreadable(&self) -> Result<()> {
-        for directory in entries(&self.directory)? {
-            for path in entries(&directory)? {
+        for directory in self.places()? {
+            for path in entries(&directory)?.iter().map(DirEntry::path) {
                 if !is_record(&path) || read_file(&path).is_err() {
                     disk::remove(&path)?;
                 }
@@ -82,6 +82,13 @@ impl Files {
     /// For a person: where this is.
     pub(super) fn name(&self) -> String {
         format!("files in {}", self.directory.display())
+    }
+
+    /// A link is not one: what it leads to is not ours to list, or to clean.
+    fn places(&self) -> Result<Vec<PathBuf>> {
+        let mut entries = entries(&self.directory)?;
+        entries.retain(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        Ok(entries.iter().map(DirEntry::path).collect())
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -103,8 +110,9 @@ fn read_directories(directories: &[PathBuf]) -> Result<Vec<Record>> {
 }
 
 fn read_directory(directory: &Path) -> Result<Vec<Record>> {
-    let paths = entries(directory)?.into_iter().filter(|path| is_record(path));
-    paths.filter_map(|path| read_file(&path).transpose()).collect()
+    let paths = entries(directory)?.into_iter().map(|entry| entry.path());
+    let records = paths.filter(|path| is_record(path)).map(|path| read_file(&path));
+    records.filter_map(Result::transpose).collect()
 }
 
 /// `None`: it was removed since the directory was read.
@@ -113,38 +121,14 @@ fn read_file(path: &Path) -> Result<Option<Record>> {
     record::read(&content, &path.display().to_string()).map(Some)
 }
 
-/// What is in a directory; in what is none, nothing is.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
-    match paths_in(directory) {
-        Ok(paths) => Ok(paths),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(Vec::new())
-        }
-        Err(error) => {
-            let what = format!("cannot read {}", directory.display());
-            Err(Error::new(Kind::Storage, what).because(error))
-        }
+fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
+    let failed = |error: std::io::Error| {
+        let what = format!("cannot read {}", directory.display());
+        Err(Error::new(Kind::Storage, what).because(error))
+    };
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.collect::<std::io::Result<_>>().or_else(failed),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => failed(error),
     }
-}
-
-/// Without the C library, which gets 32 kilobytes and asks for the directory's metadata first.
-#[cfg(unix)]
-fn paths_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    use rustix::fs::{Dir, Mode, OFlags, open};
-    use std::os::unix::ffi::OsStrExt;
-    let opened = open(directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut paths = Vec::new();
-    for entry in Dir::new(opened)? {
-        let entry = entry?;
-        match entry.file_name().to_bytes() {
-            b"." | b".." => {}
-            name => paths.push(directory.join(std::ffi::OsStr::from_bytes(name))),
-        }
-    }
-    Ok(paths)
-}
-
-#[cfg(not(unix))]
-fn paths_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect()
 }

@@ -26,6 +26,25 @@ fn ours(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// What a link between the places leads to is neither listed nor cleaned.
+#[test]
+fn a_link_to_a_directory_leads_nowhere() {
+    let scene = Scene::new();
+    scene.sign_in();
+    let record = scene.session_file();
+    let elsewhere = scene.sandbox.work().join("elsewhere");
+    let listed = scene.sandbox.valetkey(&["list"]).run().assert_success();
+    for name in ["photo.png", "copy.json"] {
+        scene.sandbox.write(&format!("work/elsewhere/{name}"), &record.content, 0o600);
+    }
+    chmod(&elsewhere, 0o700);
+    let sessions = scene.sandbox.root().join("data/valetkey/sessions");
+    symlink(&elsewhere, sessions.join("link")).expect("a new link");
+    assert_eq!(scene.sandbox.valetkey(&["list"]).run().assert_success(), listed);
+    scene.sandbox.valetkey(&["logout", "--all"]).run().assert_status(0);
+    assert_eq!(std::fs::read_dir(&elsewhere).expect("it is there").count(), 2);
+}
+
 /// S11, S12: 0700 and 0600, whatever the umask says.
 #[test]
 fn a_careless_umask_opens_nothing() {
