@@ -274,16 +274,29 @@ fn read_paths(entries: BTreeMap<String, String>) -> Result<BTreeMap<String, Stri
     entries.into_iter().map(rule).collect()
 }
 
+/// Headers that no field may set: those that prove an identity come from the vault alone, and those
+/// that name the host or end the request belong to the client (RFC 9110 sections 7.2, 7.6.1, 8.6).
+const RESERVED_HEADERS: &[&str] = &[
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "host",
+    "private-token",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 fn read_field(name: String, entry: FieldEntry, environment: &Environment) -> Result<Field> {
     let here = |what: &str| wrong(format!("fields.{name} {what}"));
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     if entry.header.is_empty() || !entry.header.bytes().all(token) {
         return Err(here("has no header that can be sent"));
     }
-    // What says who somebody is comes from the vault alone.
-    if ["authorization", "cookie", "host", "private-token", "proxy-authorization"]
-        .contains(&entry.header.to_ascii_lowercase().as_str())
-    {
+    if RESERVED_HEADERS.contains(&entry.header.to_ascii_lowercase().as_str()) {
         return Err(here(&format!("may not be sent as {}", entry.header)));
     }
     let said = entry.env.as_deref().and_then(|name| environment.get(name));

@@ -6,6 +6,7 @@
 mod accounts;
 mod asked;
 mod askpass;
+mod attacks;
 mod aws;
 mod bazel;
 mod browser_flow;
