@@ -29,3 +29,58 @@ fn every_defence_stands_where_the_list_says() {
         }
     }
 }
+
+/// The rows of docs/threats.md: number, rules, tests.
+fn rows(text: &str) -> Vec<(String, Vec<String>, Vec<String>)> {
+    let cells = |line: &str| -> Vec<String> {
+        line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()
+    };
+    let numbered = |cells: &Vec<String>| {
+        let number = cells[0].trim_start_matches("git ");
+        cells.len() == 5 && number.parse::<u32>().is_ok()
+    };
+    let words = |cell: &str| cell.split_whitespace().map(str::to_owned).collect();
+    let row = |cells: Vec<String>| (cells[0].clone(), words(&cells[3]), words(&cells[4]));
+    let lines = text.lines().filter(|line| line.starts_with('|'));
+    lines.map(cells).filter(numbered).map(row).collect()
+}
+
+#[test]
+fn every_attack_has_a_rule_and_a_test() {
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).expect("a text");
+    let (rules, tests) = (text("protocol.md"), functions());
+    let rows = rows(&text("docs/threats.md"));
+    let numbers: Vec<&str> = rows.iter().map(|(number, ..)| number.as_str()).collect();
+    let git = (1..=28).map(|number| format!("git {number}"));
+    let wanted: Vec<String> = git.chain((1..=33).map(|number| number.to_string())).collect();
+    assert_eq!(numbers, wanted);
+    for (number, named, guards) in rows {
+        assert!(!named.is_empty() && !guards.is_empty(), "{number} lacks a rule or a test");
+        for rule in named {
+            assert!(rules.contains(&format!("**{rule}**")), "{number}: there is no rule {rule}");
+        }
+        for guard in guards {
+            let name = guard.trim_matches('`');
+            let vector = root().join(format!("tests/vectors/{name}.txt"));
+            let found = tests.contains(&format!("fn {name}()")) || vector.is_file();
+            assert!(found, "{number}: there is no test {name}");
+        }
+    }
+}
+
+/// Every source and every test as one text.
+fn functions() -> String {
+    let mut all = String::new();
+    let mut directories = vec![root().join("src"), root().join("tests/it")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("a readable directory") {
+            let path = entry.expect("a readable entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                all.push_str(&std::fs::read_to_string(&path).unwrap_or_default());
+            }
+        }
+    }
+    all
+}
