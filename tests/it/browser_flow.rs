@@ -9,7 +9,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 use crate::asked::{Asked, listening, navigate};
-use crate::lab::{Browser, Options, Person, Program, Scheme};
+use crate::lab::{Browser, Options, Person, Program, Scheme, watched};
 use crate::scene::{Scene, value};
 
 /// The fields of the only request with this grant type.
@@ -262,12 +262,7 @@ fn recorder(scene: &Scene, name: &str) -> std::path::PathBuf {
 
 #[track_caller]
 fn wait_for(path: &std::path::Path) -> String {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !path.exists() {
-        assert!(std::time::Instant::now() < deadline, "{} never appeared", path.display());
-        std::thread::yield_now();
-    }
-    std::fs::read_to_string(path).expect("it is there")
+    watched::poll(&path.display().to_string(), || std::fs::read_to_string(path).ok())
 }
 
 /// Check 13, attacks 19, 20, 21: `$BROWSER` is a list, `%s` is the address, no shell reads it, what
@@ -383,7 +378,8 @@ fn s25_a_sign_in_that_nobody_answers_ends() {
         .assert_status(3)
         .assert_stderr_has("nobody signed in")
         .assert_stderr_has("hint: valetkey login");
-    assert_eq!(browser.opened().len(), 1);
+    // The second may be over before the browser has said what it was given.
+    assert_eq!(browser.wait_for_opened(1).len(), 1);
 }
 
 /// A caller who has gone away before the window opens gets none; one who goes later ends the wait.

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use valetkey::clock::Clock;
 use valetkey::environment::Environment;
 
+use crate::planted;
+
 const START: u64 = 1_700_000_000;
 
 pub struct Clockwork {
@@ -67,6 +69,8 @@ impl Inside {
     /// The exit status and stdout.
     pub fn run(&self, arguments: &[&str], input: &str) -> (u8, String) {
         let home = self.home.path();
+        // What this process locked in its last run may live on in a child for a moment.
+        planted::assert_no_lock_in(&home.join(".local/state/valetkey/locks"));
         let environment: Environment = [
             ("HOME", home.to_owned()),
             ("VALETKEY_CONFIG", home.join("config.toml")),

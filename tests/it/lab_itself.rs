@@ -430,6 +430,18 @@ fn a_terminal_stands_beside_the_pipes() {
     waiting.wait().assert_status(128 + 2);
 }
 
+/// As in `scripts/test &`: a shell without job control lets what it starts in the background ignore
+/// both, and a program that ignores `^C` at a terminal waits there for ever.
+#[test]
+fn a_suite_in_the_background_can_interrupt_what_it_starts() {
+    let signals = "trap '' INT QUIT; exec \"$@\"";
+    let own = std::env::current_exe().expect("a path of its own");
+    let test = "lab_itself::a_terminal_stands_beside_the_pipes";
+    let again = sandbox().run("sh", &["-c", signals, "sh"]).arg(own).arg("--exact").arg(test).run();
+    again.assert_status(0);
+    assert!(again.stdout_text().contains("1 passed"), "{again}");
+}
+
 #[test]
 fn git_clones_and_pushes_with_a_live_token() {
     let (sandbox, authority) = (sandbox(), std::sync::Arc::new(Authority::start()));

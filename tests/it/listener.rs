@@ -5,7 +5,9 @@ use std::thread;
 
 use crate::asked::{Asked, navigate};
 use crate::lab::browser::NAVIGATION;
-use crate::lab::{Browser, Gate, Page, Person, RawConnection, Sandbox, Started, Step, client};
+use crate::lab::{
+    Browser, Gate, Page, Person, RawConnection, Sandbox, Started, Step, client, watched,
+};
 use crate::scene::{Scene, program, value};
 
 /// A sign-in that waits for its redirect.
@@ -294,8 +296,10 @@ fn n4_without_ipv4_the_browser_comes_home_by_ipv6() {
         ));
         let finished = sandbox.run("unshare", &inside).env("BROWSER", &browser).run();
         finished.assert_stdout("3\n");
-        let urls = std::fs::read_to_string(sandbox.work().join("urls")).expect("it was opened");
-        let asked = Asked::read(urls.lines().last().expect("a URL"));
+        let urls = sandbox.work().join("urls");
+        let whole = || std::fs::read_to_string(&urls).ok().filter(|urls| urls.ends_with('\n'));
+        let asked = Asked::read(watched::poll("the browser", whole).trim_end());
+        std::fs::remove_file(&urls).expect("it was opened");
         assert_eq!(asked.redirect().host_str(), Some(expected), "{host}");
     }
 }

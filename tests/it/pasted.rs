@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::lab::{GitHost, Sandbox, Scheme, TokenServer, client, token_server, tokens};
+use crate::lab::{GitHost, Sandbox, Scheme, TokenServer, client, token_server, tokens, watched};
 use crate::scene::{Scene, program, value};
 
 /// A home, the demonstration server, and a git host that takes its tokens.
@@ -122,11 +122,8 @@ fn the_server_checks_a_token_without_waiting_for_its_books() {
     drop(held);
     assert!(books.verify(&token, 100).is_none(), "over");
     assert!(books.verify(&format!("{token}x"), 99).is_none(), "unknown");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while books.list("alice")[0].1 != Some(99) {
-        assert!(std::time::Instant::now() < deadline, "the use was never written down");
-        std::thread::yield_now();
-    }
+    let written = || (books.list("alice")[0].1 == Some(99)).then_some(());
+    watched::poll("the use of the token, written down", written);
     assert!(!books.revoke("bob", 1, 60), "somebody else's");
     assert!(books.revoke("alice", 1, 60) && books.verify(&token, 99).is_none(), "revoked");
 }

@@ -1,11 +1,13 @@
 //! Sessions put into the file store without a sign-in, and the file store as seen from outside.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use url::Url;
 use valetkey::model::{Key, Place};
 
+use crate::lab::watched::PATIENCE;
 use crate::lab::{CLIENT_ID, FileSeen};
 use crate::scene::Scene;
 
@@ -109,16 +111,41 @@ pub fn assert_sound(scene: &Scene) {
     assert_no_secret_elsewhere(scene);
 }
 
+/// A lock whose holder is dead is free, but for the moment that a child needs to become another
+/// program: until then it has a copy of the dead one's files. The kernel wakes who waits for that.
 #[track_caller]
 pub fn assert_no_lock_is_held(scene: &Scene) {
-    let Ok(locks) = std::fs::read_dir(scene.sandbox.root().join("state/valetkey/locks")) else {
-        return;
-    };
+    assert_no_lock_in(&scene.sandbox.root().join("state/valetkey/locks"));
+}
+
+/// As the function before, for any directory of locks.
+#[track_caller]
+pub fn assert_no_lock_in(locks: &Path) {
+    let Ok(locks) = std::fs::read_dir(locks) else { return };
     for lock in locks {
         let path = lock.expect("a readable entry").path();
-        let file = std::fs::File::open(&path).expect("a readable lock");
-        assert!(file.try_lock().is_ok(), "{} is still held", path.display());
+        // Another process asks: a lock of this one would be inherited by whatever it starts.
+        let seconds = PATIENCE.as_secs().to_string();
+        let asked =
+            Command::new("flock").args(["--wait", &seconds]).arg(&path).arg("true").status();
+        let free = asked.expect("flock of util-linux").success();
+        assert!(free, "{} is still held; it is open in {:?}", path.display(), open_in(&path));
     }
+}
+
+/// The processes that have a file open.
+fn open_in(path: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let has_it = |process: &Path| {
+        let files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|file| file == path)
+    };
+    let with_it = processes.map(|process| process.path()).filter(|process| has_it(process));
+    let named = with_it.map(|process| {
+        let words = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        format!("{} {}", process.display(), String::from_utf8_lossy(&words).replace('\0', " "))
+    });
+    named.collect()
 }
 
 #[track_caller]

@@ -1,4 +1,4 @@
-//! A clock that stands still until somebody sleeps, and remembers for how long it was slept.
+//! A clock that stands still until somebody sleeps, and remembers each sleep.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -7,16 +7,20 @@ use valetkey::clock::{Clock, System};
 
 pub struct StandingClock {
     now: u64,
-    waited: Mutex<Duration>,
+    pauses: Mutex<Vec<Duration>>,
 }
 
 impl StandingClock {
     pub fn new() -> Self {
-        Self { now: System::start().now(), waited: Mutex::default() }
+        Self { now: System::start().now(), pauses: Mutex::default() }
+    }
+
+    pub fn pauses(&self) -> Vec<Duration> {
+        self.pauses.lock().expect("a clock that nobody broke").clone()
     }
 
     pub fn waited(&self) -> Duration {
-        *self.waited.lock().expect("a clock that nobody broke")
+        self.pauses().iter().sum()
     }
 }
 
@@ -30,6 +34,6 @@ impl Clock for StandingClock {
     }
 
     fn sleep(&self, time: Duration) {
-        *self.waited.lock().expect("a clock that nobody broke") += time;
+        self.pauses.lock().expect("a clock that nobody broke").push(time);
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::listener::Listener;
 use crate::lab::tls::{CertificateAuthority, ConnectProxy, TlsFront};
+use crate::lab::watched::PATIENCE;
 use crate::lab::wire;
 use crate::lab::{Gate, Options, Scheme, Step};
 use crate::scene::{Scene, value};
@@ -219,5 +220,5 @@ fn slow_attack_25_every_exchange_ends_within_thirty_seconds() {
     for thread in both {
         thread.join().expect("it ended in time");
     }
-    assert!(started.elapsed() < Duration::from_secs(50), "{:?}", started.elapsed());
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::kill::KILLED;
 use crate::lab::tls::{CertificateAuthority, ConnectProxy, TlsFront};
 use crate::lab::{
     Answer, Authority, Browser, CLIENT_ID, Finished, GitHost, Options, Person, Run, Sandbox,
@@ -476,11 +477,13 @@ fn attack_12_an_issuer_that_a_host_names_cannot_borrow_anothers_endpoints() {
         });
         home.authority.next("/register", vec![Step::json(201, &json!({ "client_id": CLIENT_ID }))]);
         let browser = home.browser(Person::Approves);
-        let finished = home.login(&["--timeout", "5"]);
-        let elsewhere = format!("mind that you sign in at {}, which", honest.origin());
-        finished.assert_status(3).assert_stderr_has(&elsewhere);
-        assert_eq!(honest.asked("/authorize"), 1);
+        let login = home.sandbox.valetkey(&["login", &home.host.origin()]).start();
         assert_eq!(browser.wait_for_pages(1)[0].status, 400);
+        assert_eq!(honest.asked("/authorize"), 1);
+        // It goes on waiting for its own server.
+        login.kill();
+        let elsewhere = format!("mind that you sign in at {}, which", honest.origin());
+        login.wait().assert_status(KILLED).assert_stderr_has(&elsewhere);
         assert_eq!(home.authority.asked("/token") + honest.asked("/token"), 0);
     }
 }

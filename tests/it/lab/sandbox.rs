@@ -12,8 +12,10 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use signal_hook::consts::{SIGINT, SIGQUIT};
 use tempfile::TempDir;
 
 pub use run::{Finished, Run, Started};
@@ -38,8 +40,21 @@ pub struct FileSeen {
     pub content: Vec<u8>,
 }
 
+/// A shell that starts the tests in the background lets them ignore `^C` and `^\`, and so would
+/// everything that they start: no terminal of theirs could interrupt a program. What is listened to
+/// instead is at its default again in a program that is started.
+fn listen_to_interrupts() {
+    for signal in [SIGINT, SIGQUIT] {
+        let always = Arc::new(AtomicBool::new(true));
+        signal_hook::flag::register_conditional_default(signal, always).expect("a signal");
+    }
+}
+
+static LISTENS: OnceLock<()> = OnceLock::new();
+
 impl Sandbox {
     pub fn new(program: &Path) -> Self {
+        LISTENS.get_or_init(listen_to_interrupts);
         let directory = tempfile::Builder::new().prefix("lab-").tempdir().expect("a directory");
         let root = directory.path();
         let inside = |name: &str, mode: u32| {

@@ -1,11 +1,25 @@
 //! A value shared between threads, and a way to wait until it looks right. All waiting in the
-//! laboratory goes through here, so nothing polls and nothing waits for ever.
+//! laboratory goes through here, so nothing waits for ever.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the laboratory waits for anything that should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the laboratory waits for anything that should happen at once: far longer than the most
+/// loaded machine takes, so that only what never comes is missed.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits for what no thread can tell of, a file or another program's books, by looking again.
+#[track_caller]
+pub fn poll<R>(what: &str, look: impl Fn() -> Option<R>) -> R {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Watched<T> {

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::Instant;
 
 use super::chains::assert_one_session;
 use super::same_cases::{Client, Start};
@@ -138,11 +137,10 @@ fn a_host_that_rejects_every_token_keeps_nobody_busy() {
         let browser = scene.browser(Person::Approves);
         trust(&scene, &host);
         scene.sandbox.valetkey(&["login", &host.origin()]).run().assert_status(0);
-        let started = Instant::now();
         for _ in 0..3 {
-            assert_ne!(caller.ask(&scene, &host).run().status, 0);
+            let asked = caller.ask(&scene, &host).run();
+            assert_ne!(asked.status, 0, "{caller:?}: {asked}");
         }
-        assert!(started.elapsed().as_secs() < 20, "it took {:?}", started.elapsed());
         // libgit2 never says that a token was rejected; the others have it renewed and replaced.
         let (renewals, sign_ins) = if caller == Caller::Cargo { (0, 1) } else { (1, 2) };
         assert_eq!(scene.authority.asked_for("refresh_token"), renewals, "{caller:?}");

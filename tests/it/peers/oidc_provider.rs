@@ -1,8 +1,6 @@
 //! Every flow against an OpenID-certified authorization server: sign in, renew, revoke, and what
 //! happens when fifty programs want the same at once.
 
-use std::time::Instant;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -325,10 +323,8 @@ fn what_is_revoked_is_replaced_inside_the_same_command() {
 
     scene.provider.revoke_grants();
     scene.person(false);
-    let started = Instant::now();
     let finished = scene.fetch("s").run();
-    assert_ne!(finished.status, 0);
-    assert!(started.elapsed().as_secs() < 20, "it waited {:?}", started.elapsed());
+    assert_ne!(finished.status, 0, "{finished}");
     finished.assert_stderr_has(&format!("hint: valetkey login {}", scene.host.origin()));
     assert_eq!(person.opened().len(), 2);
 }

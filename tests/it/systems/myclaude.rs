@@ -296,7 +296,7 @@ fn attack_14_the_code_in_the_terminal_is_the_code_in_the_address() {
 fn another_ones_tokens_do_not_come_here() {
     let scene = Scene::new();
     let browser = scene.browser(Person::Ignores);
-    let started = scene.valetkey("login", &["--timeout", "4"]).start();
+    let started = scene.valetkey("login", &["--timeout", "100"]).start();
     let asked = Asked::read(&browser.wait_for_opened(1)[0]);
     // Somebody who saw the state puts his own challenge under it.
     let forged = asked.url().replace(&asked.parameter("code_challenge"), &"A".repeat(43));

@@ -18,8 +18,8 @@ use super::super::watched::{PATIENCE, Watched};
 use super::Environment;
 use super::terminal::Terminal;
 
-/// No program in the sandbox has a reason to run longer.
-const LIMIT: Duration = Duration::from_secs(60);
+/// No program in the sandbox has a reason to run longer, not on the most loaded machine either.
+const LIMIT: Duration = Duration::from_secs(300);
 
 enum Stdin {
     Nothing,
