@@ -7,6 +7,7 @@ mod answer;
 mod aws;
 mod challenge;
 mod code;
+mod connection;
 mod device;
 mod discovery;
 mod exchange;
@@ -406,7 +407,7 @@ impl Attempt<'_> {
         let mut form = form.to_vec();
         form.push(("client_id", &self.profile.client_id));
         form.extend(self.oauth.common(self.profile));
-        self.oauth.http(self.profile).post(&self.server.token()?, &form)
+        Ok(self.oauth.http(self.profile).post(&self.server.token()?, &form)?)
     }
 
     /// Reads the answer that a sign-in ends with.

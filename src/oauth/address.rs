@@ -3,14 +3,18 @@
 //! cloud's metadata (attack 24 of oauth.md). Names are judged where they are resolved, by the very
 //! addresses that the connection is then made to.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
 use url::{Host, Url};
 
-use crate::environment::Environment;
-
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+/// Addresses of one name that are tried.
+const MOST: usize = 16;
 
 /// Where a connection may lead.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,24 +32,18 @@ pub(super) enum Reach {
 #[derive(Debug)]
 pub(super) struct Guard {
     reach: Reach,
-    /// The proxies' hosts, which are the user's own choice and may be anywhere.
-    proxies: Vec<String>,
+    /// The proxy's host, which is the user's own choice and may be anywhere.
+    proxy: Option<String>,
 }
 
 impl Guard {
-    pub(super) fn new(reach: Reach, environment: &Environment) -> Self {
-        let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY"];
-        let host = |name: &&str| {
-            let text = environment.get(name)?;
-            let text = text.split_once("://").map_or(text, |(_, text)| text);
-            Url::parse(&format!("http://{text}")).ok()?.host_str().map(str::to_owned)
-        };
-        Self { reach, proxies: names.iter().filter_map(host).collect() }
+    pub(super) fn new(reach: Reach, proxy: Option<String>) -> Self {
+        Self { reach, proxy }
     }
 
-    fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, Cause> {
-        let found: Vec<_> = (name, 0).to_socket_addrs()?.collect();
-        let proxy = self.proxies.iter().any(|proxy| proxy.eq_ignore_ascii_case(name));
+    /// Fails where an address is beyond the reach.
+    fn judge(&self, name: &str, found: &[SocketAddr]) -> io::Result<()> {
+        let proxy = self.proxy.as_ref().is_some_and(|proxy| proxy.eq_ignore_ascii_case(name));
         // All of them: which one is taken is not ours to say.
         let fine = match &self.reach {
             Reach::Outside => found.iter().all(|address| is_public(address.ip())),
@@ -55,17 +53,63 @@ impl Guard {
             Reach::From(_) | Reach::Anywhere => true,
         };
         match fine || proxy {
-            true => Ok(found),
-            false => Err(format!("{name} leads to another network than it should").into()),
+            true => Ok(()),
+            false => {
+                let what = format!("{name} leads to another network than it should");
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
+            }
         }
     }
 }
 
-impl Resolve for Guard {
-    fn resolve(&self, name: Name) -> Resolving {
-        // The blocking client has a thread of its own, which does nothing else meanwhile.
-        let found = self.addresses(name.as_str());
-        Box::pin(async { found.map(|found| Box::new(found.into_iter()) as Addrs) })
+impl Resolver for Guard {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let port = match (uri.port_u16(), uri.scheme_str()) {
+            (Some(port), _) => port,
+            (None, Some("https")) => 443,
+            (None, Some("http")) => 80,
+            (None, _) => 1080,
+        };
+        let name = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let found = addresses(name, port, timeout)?;
+        self.judge(name, &found)?;
+        let mut kept = self.empty();
+        found.into_iter().take(MOST).for_each(|address| kept.push(address));
+        match kept.is_empty() {
+            true => Err(ureq::Error::HostNotFound),
+            false => Ok(kept),
+        }
+    }
+}
+
+/// The addresses of a name, within the time that there is.
+fn addresses(name: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, ureq::Error> {
+    let lower = name.trim_end_matches('.').to_ascii_lowercase();
+    // RFC 6761 section 6.3: this machine by both families, whatever its files say.
+    if lower == "localhost" || lower.ends_with(".localhost") {
+        let both = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+        return Ok(both.map(|address| SocketAddr::new(address, port)).to_vec());
+    }
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let asked = name.to_owned();
+    let look = move || (asked.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let other = look.clone();
+    let thread = std::thread::Builder::new().spawn(move || sender.send(other()).is_ok());
+    match (thread, *timeout.after) {
+        // The system's own bound is longer, and better than no answer.
+        (Err(_), _) => Ok(look()?),
+        (Ok(_), patience) => match receiver.recv_timeout(patience) {
+            Ok(found) => Ok(found?),
+            Err(_) => Err(ureq::Error::Timeout(timeout.reason)),
+        },
     }
 }
 
@@ -201,21 +245,33 @@ mod tests {
 
     #[test]
     fn attack_24_a_name_is_judged_by_what_it_resolves_to() {
-        let guard = |reach: Reach, proxy: &str| {
-            let environment = [("HTTPS_PROXY".into(), proxy.into())].into_iter().collect();
-            Guard::new(reach, &environment)
+        let resolve = |reach: Reach, proxy: Option<&str>, uri: &'static str| {
+            let guard = Guard::new(reach, proxy.map(str::to_owned));
+            let patience = std::time::Duration::from_secs(10).into();
+            let timeout = NextTimeout { after: patience, ..NextTimeout::default() };
+            guard.resolve(&Uri::from_static(uri), &Config::default(), timeout)
         };
         // Every machine knows this name.
-        let refused = guard(Reach::Outside, "http://proxy.example:3128").addresses("localhost");
+        let refused = resolve(Reach::Outside, Some("proxy.example"), "http://localhost:3128");
         assert!(refused.unwrap_err().to_string().contains("another network"));
-        for proxy in ["http://user@localhost:3128", "LOCALHOST:3128"] {
-            assert!(guard(Reach::Outside, proxy).addresses("localhost").is_ok(), "{proxy}");
+        for proxy in ["localhost", "LOCALHOST"] {
+            assert!(resolve(Reach::Outside, Some(proxy), "http://localhost").is_ok(), "{proxy}");
         }
         for host in ["localhost", "intranet.example"] {
-            assert!(guard(Reach::From(host.into()), "x").addresses("localhost").is_ok(), "{host}");
+            assert!(resolve(Reach::From(host.into()), None, "https://localhost").is_ok(), "{host}");
         }
         // An address is a name that needs no server to be resolved.
-        assert!(guard(Reach::From("1.1.1.1".into()), "x").addresses("1.1.1.1").is_err());
+        assert!(resolve(Reach::From("1.1.1.1".into()), None, "https://1.1.1.1").is_err());
+        assert!(resolve(Reach::Outside, None, "https://[::1]").is_err());
+    }
+
+    /// RFC 6761 section 6.3, as browsers do it.
+    #[test]
+    fn localhost_is_this_machine_by_both_families() {
+        for name in ["localhost", "LocalHost", "localhost.", "app.localhost"] {
+            let found = addresses(name, 80, NextTimeout::default()).unwrap();
+            assert_eq!(found, ["127.0.0.1:80", "[::1]:80"].map(|text| text.parse().unwrap()));
+        }
     }
 
     #[test]
