@@ -3,6 +3,7 @@
 
 mod resource;
 mod secret;
+mod split;
 pub mod timestamp;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 pub use resource::{Issuer, Key, Offer, Place, Resource};
 pub use secret::{Secret, fingerprint};
+pub use split::{Split, decoded, is_below, is_plain_path};
 
 /// Which store is used first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind};
+use crate::model::{Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind, is_below};
 pub use builtin::{PROVIDERS, Provider};
 use file::Configured;
 pub use remembered::Found;
@@ -304,9 +304,13 @@ impl Profiles {
         let origin = resource.web_origin();
         let service = Self::bound_to(profiles, &origin, resource).or_else(|| {
             // Some dialects name no scheme. On this machine either stays on this machine.
-            let other = if origin.starts_with("https:") { "http" } else { "https" };
+            let other = match origin.split_once(':') {
+                Some(("https", _)) => "http",
+                Some(("http", _)) => "https",
+                _ => return None,
+            };
             let origin = format!("{other}://{}", resource.host);
-            let here = Url::parse(&origin).is_ok_and(|url| is_loopback(&url));
+            let here = resource.is_here();
             here.then(|| Self::bound_to(profiles, &origin, resource)).flatten()
         });
         let path = resource.path.as_deref().unwrap_or_default();
@@ -405,11 +409,6 @@ impl Prefix {
     fn covers(&self, path: &str) -> bool {
         self.path.is_empty() || is_below(path, &self.path)
     }
-}
-
-/// Whether a path is another one or lies below it, by whole segments.
-fn is_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Profile {

@@ -1,12 +1,11 @@
 //! `GIT_ASKPASS`, `core.askPass`, `SSH_ASKPASS`: a question in words as the only argument, one line
 //! as the answer. Rules A1 to A8 of protocol.md. For where no git helper can be configured.
 
-use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served, is_one_line};
 use crate::error::Result;
-use crate::model::{Caller, Form, Outcome, Request, Resource};
+use crate::model::{Caller, Form, Outcome, Request, Resource, Split};
 
 pub const DIALECT: Dialect =
     Dialect { name: "askpass", link: Some("askpass-valetkey"), usage: "PROMPT", serve };
@@ -61,22 +60,12 @@ fn read(prompt: &str) -> Option<(Wanted, Resource)> {
     let rest = rest.trim_end().trim_end_matches(':');
     let quoted = |quote| rest.strip_prefix(quote)?.strip_suffix(quote);
     let url = quoted('\'').or_else(|| quoted('"'))?;
-    let (scheme, _) = url.split_once("://")?;
-    if !matches!(scheme, "http" | "https") {
-        return None;
-    }
-    let mut resource = Resource::parse(url).ok()?;
-    // Since CVE-2024-50349 git encodes what stands before the @.
-    resource.account = resource.account.map(|account| decoded(&account));
-    let unsafe_text = |text: &String| text.contains(char::is_control);
-    let unsafe_account = resource.account.as_ref().is_some_and(unsafe_text);
-    (!unsafe_account).then_some((wanted, resource))
-}
-
-fn decoded(text: &str) -> String {
-    let query = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
-    let pair = form_urlencoded::parse(query.as_bytes()).next();
-    pair.map_or_else(String::new, |(_, value)| value.into_owned())
+    let split = Split::new(url).ok()?;
+    // Before CVE-2024-50349 git wrote the user name as it is, so one that holds a slash makes the
+    // host look like a path. git now encodes these three wherever they stand.
+    let open = split.rest.contains(['@', '?', '#']);
+    let resource = Resource::parse(url).ok().filter(|_| !open && split.scheme.is_some())?;
+    matches!(resource.protocol.as_str(), "http" | "https").then_some((wanted, resource))
 }
 
 #[cfg(test)]
@@ -115,6 +104,12 @@ mod tests {
             "Password for 'https://u:p@git.example': ",
             "Password for 'https://a%0ab@git.example': ",
             "Password for 'https://git.example' on 'https://evil.example': ",
+            "Password for 'https://x@git.example/@evil.example': ",
+            "Password for 'https://git.example/x@evil.example': ",
+            "Password for 'https://git.example?@evil.example': ",
+            "Password for 'https://git.example?x': ",
+            "Password for 'https://git.example#@evil.example': ",
+            "Password for 'https://git.example\\@evil.example': ",
             "me@git.example's password: ",
             "Enter passphrase for key '/home/me/.ssh/id_ed25519': ",
             "Are you sure you want to continue connecting (yes/no/[fingerprint])? ",

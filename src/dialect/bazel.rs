@@ -74,8 +74,7 @@ fn resource(uri: &str) -> Option<Resource> {
         "http" => "http",
         _ => return None,
     };
-    let plain = rest.split(['?', '#']).next()?;
-    Resource::parse(&format!("{scheme}://{plain}")).ok().map(Resource::of_url)
+    Resource::parse(&format!("{scheme}://{rest}")).ok().map(Resource::of_url)
 }
 
 fn answer(credential: &Credential) -> Zeroizing<String> {

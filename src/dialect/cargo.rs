@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Offer, Outcome, Presented, Request, Resource, Scheme, Secret, Verb,
+    Caller, Credential, Form, Offer, Outcome, Presented, Request, Resource, Scheme, Secret, Split,
+    Verb, decoded, is_plain_path,
 };
 
 pub const DIALECT: Dialect = Dialect {
@@ -156,13 +157,15 @@ fn resource(index: &str) -> Option<Resource> {
         true => index.to_owned(),
         false => format!("registry+{index}"),
     };
-    let (protocol, rest) = index.split_once("://")?;
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if rest.contains(['?', '#']) || path.split('/').any(|part| matches!(part, "." | "..")) {
+    let url = Split::new(&index).ok().filter(|url| url.path() == url.rest)?;
+    // A user name means nothing here, and a password only to git.
+    let user = url.user.map(decoded).transpose().is_ok();
+    if !user || url.password.is_some() && index.starts_with("sparse+") {
         return None;
     }
     // Some(""), not None: the root is one index, and no request for all of them.
-    Resource::new(protocol, host.rsplit('@').next()?, Some(path), None).ok()
+    let resource = Resource::new(url.scheme?, url.host, Some(url.path()), None).ok();
+    resource.filter(|resource| resource.path.as_deref().is_some_and(is_plain_path))
 }
 
 fn request(verb: Verb, resource: &Resource, presented: Option<Presented>) -> Request {

@@ -9,7 +9,9 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Result};
-use crate::model::{Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Verb};
+use crate::model::{
+    Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Split, Verb,
+};
 
 pub const DIALECT: Dialect = Dialect {
     name: "docker",
@@ -186,10 +188,16 @@ fn list(call: &mut Call<'_>) -> Result<Served> {
     }
 }
 
-/// An origin as docker's configuration spells it.
+/// An origin as docker's configuration spells it, and `resource` reads it.
 fn server_name(origin: &str) -> Option<String> {
-    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"))?;
-    Some(if host == "index.docker.io" { HUB.to_owned() } else { host.to_owned() })
+    let resource = Resource::parse(origin).ok()?;
+    match resource.protocol.as_str() {
+        "https" if resource.host == HUB_HOSTS[0] => Some(HUB.to_owned()),
+        "https" => Some(resource.host),
+        "http" if resource.is_here() => Some(resource.host),
+        "http" => Some(origin.to_owned()),
+        _ => None,
+    }
 }
 
 /// The host that a key means. `None`: nothing that could be answered.
@@ -197,25 +205,37 @@ fn resource(server: &str, account: Option<&str>) -> Option<Resource> {
     if is_dockers_own(server) {
         return None;
     }
-    let (scheme, rest) = server.split_once("://").unwrap_or(("https", server));
-    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+    let url = Split::new(server).ok()?;
+    let (http, https) = ("http", "https");
+    let scheme = match url.scheme {
+        None => https,
+        Some(scheme) if scheme.eq_ignore_ascii_case(https) => https,
+        Some(scheme) if scheme.eq_ignore_ascii_case(http) => http,
+        Some(_) => return None,
+    };
+    // The path is a repository.
+    if url.user.is_some() || url.rest.starts_with(['?', '#']) {
         return None;
     }
-    // The scheme is noise: `docker logout` erases a name with each. The path is a repository.
-    let host = rest.split_once('/').map_or(rest, |(host, _)| host);
-    let host = Resource::new("https", host, None, None).ok()?.host;
-    let host = if HUB_HOSTS.contains(&host.as_str()) { HUB_HOSTS[0] } else { &host };
-    Resource::new("https", host, None, account).ok()
+    let named = Resource::new(scheme, url.host, None, account).ok()?;
+    if HUB_HOSTS.contains(&named.host.as_str()) {
+        return Resource::new(scheme, HUB_HOSTS[0], None, account).ok();
+    }
+    // On this machine clients try a name with each scheme. Elsewhere a token that is for https goes
+    // nowhere in the open.
+    match named.is_here() {
+        true => Resource::new(https, url.host, None, account).ok(),
+        false => Some(named),
+    }
 }
 
 /// Docker keeps the tokens of its own sign-in to the Hub below two paths, and asks for one of
 /// them on every logout. They are nobody else's: never answered, and never kept.
 fn is_dockers_own(server: &str) -> bool {
-    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let hub = Resource::new("https", host, None, None)
+    let Ok(url) = Split::new(server) else { return false };
+    let hub = Resource::new("https", url.host, None, None)
         .is_ok_and(|resource| HUB_HOSTS.contains(&resource.host.as_str()));
-    hub && matches!(path.trim_matches('/'), "v1/access-token" | "v1/refresh-token")
+    hub && matches!(url.path().trim_matches('/'), "v1/access-token" | "v1/refresh-token")
 }
 
 fn request(verb: Verb, resource: Resource, presented: Option<Presented>) -> Request {
@@ -268,7 +288,6 @@ mod tests {
             "ghcr.io",
             "GHCR.io:443",
             "https://ghcr.io",
-            "http://ghcr.io",
             "https://ghcr.io:443",
             "https://ghcr.io/v2/",
             "HTTPS://ghcr.io.",
@@ -282,7 +301,22 @@ mod tests {
         {
             assert_eq!(origin(hub).as_deref(), Some("https://index.docker.io"), "{hub}");
         }
-        assert_eq!(origin("localhost:5000").as_deref(), Some("https://localhost:5000"));
+        for here in ["localhost:5000", "http://localhost:5000", "HTTPS://LOCALHOST:5000/v2/"] {
+            assert_eq!(origin(here).as_deref(), Some("https://localhost:5000"), "{here}");
+        }
+        assert_eq!(origin("http://127.0.0.1").as_deref(), Some("https://127.0.0.1"));
+    }
+
+    /// What is bound to https is not for a client that says it comes in the open.
+    #[test]
+    fn a_scheme_that_is_said_counts() {
+        assert_eq!(origin("http://ghcr.io").as_deref(), Some("http://ghcr.io"));
+        assert_eq!(origin("HTTP://ghcr.io:80/v2/").as_deref(), Some("http://ghcr.io"));
+        assert_eq!(origin("http://ghcr.io:443").as_deref(), Some("http://ghcr.io:443"));
+        assert_eq!(origin("http://docker.io").as_deref(), Some("http://index.docker.io"));
+        for other in ["ws://ghcr.io", "wss://ghcr.io", "ssh://ghcr.io", "//ghcr.io", "://ghcr.io"] {
+            assert_eq!(origin(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -84,10 +84,9 @@ fn resource(arguments: &[String], call: &Call<'_>, name: &str, variable: &str) -
     named(url)
 }
 
-/// What a URL names: cargo writes its index protocol before it, MCP servers a query behind it.
+/// What a URL names: cargo writes its index protocol before it.
 fn named(url: &str) -> Result<Resource> {
-    let url = url.strip_prefix("sparse+").unwrap_or(url);
-    Resource::parse(url.split(['?', '#']).next().unwrap_or(url))
+    Resource::parse(url.strip_prefix("sparse+").unwrap_or(url))
 }
 
 /// As `resource`. The tool sends the headers to the server that it names, whatever the command

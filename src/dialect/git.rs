@@ -12,7 +12,7 @@ use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
     Caller, Credential, Form, Offer, Outcome, Presented, Proof, Request, Resource, Scheme, Secret,
-    Verb,
+    Split, Verb, decoded,
 };
 
 /// Bytes of a line with its line end; git's own limit (rule G37).
@@ -172,31 +172,21 @@ impl Asked {
         Ok(())
     }
 
-    /// git-credential(1): as if its parts had been given instead, and nothing before them. It is
-    /// split where git splits it (rule G7), and refused where a browser's parser would see another
-    /// host (rule G44).
+    /// git-credential(1): as if its parts had been given instead, and nothing before them (rules G7
+    /// and G44).
     fn url(&mut self, text: &str) -> Result<()> {
         let wrong = || refused("has a URL that cannot be understood");
-        let (protocol, rest) = text.split_once("://").ok_or_else(wrong)?;
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let (user, host) = match authority.split_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, authority),
-        };
-        let ambiguous = |letter: char| letter == '\\' || letter.is_whitespace();
-        if host.contains('@') || text.contains(ambiguous) {
+        let url = Split::new(text).map_err(|_| wrong())?;
+        let protocol = url.scheme.ok_or_else(wrong)?;
+        if decode(url.host)? != url.host {
             return Err(wrong());
         }
-        let (user, password) = match user.and_then(|user| user.split_once(':')) {
-            Some((user, password)) => (Some(user), Some(password)),
-            None => (user, None),
-        };
-        let path = Some(path.trim_matches('/')).filter(|path| !path.is_empty());
+        let path = Some(url.rest).filter(|rest| !matches!(*rest, "" | "/"));
         self.protocol = Some(protocol.to_owned());
-        self.host = Some(decode(host)?);
+        self.host = Some(url.host.to_owned());
         self.path = path.map(decode).transpose()?;
-        self.username = user.map(decode).transpose()?;
-        self.password = password.map(decode).transpose()?.map(Secret::new);
+        self.username = url.user.map(decode).transpose()?;
+        self.password = url.password.map(decode).transpose()?.map(Secret::new);
         Ok(())
     }
 
@@ -330,28 +320,8 @@ fn push(list: &mut Vec<String>, value: &[u8]) {
     }
 }
 
-/// Percent-decodes as git does: an escape that is none stays as it is.
 fn decode(text: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digit = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high * 16 + low) as u8);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    let text = String::from_utf8(bytes).map_err(|_| refused("is not UTF-8"))?;
-    if text.contains(['\n', '\r', '\0']) {
-        return Err(refused("has a URL with a line end or a NUL in it"));
-    }
-    Ok(text)
+    decoded(text).map_err(|what| refused(&format!("has a URL with {what} in it")))
 }
 
 /// What a pre-encoded value holds: our own answers come back in it.

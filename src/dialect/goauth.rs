@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Verb};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, Split, Verb, is_plain_path};
 
 pub const DIALECT: Dialect = Dialect { name: "goauth", link: None, usage: "[URL]", serve };
 
@@ -88,12 +88,10 @@ struct Refused<'a> {
 
 impl<'a> Refused<'a> {
     fn read(url: &'a str) -> Option<Self> {
-        let rest = url.strip_prefix("https://")?;
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let plain = url.split(['?', '#']).next()?;
-        let resource = Resource::parse(plain).ok()?.of_url();
-        let readable = !url.contains(|letter: char| letter.is_control() || letter == ' ');
-        readable.then(|| Self { url, origin: &url[.."https://".len() + end], resource })
+        let split = Split::new(url).ok()?;
+        let answered = split.scheme == Some("https") && split.user.is_none();
+        let resource = Resource::parse(url).ok().filter(|_| answered)?.of_url();
+        Some(Self { url, origin: &url[..url.len() - split.rest.len()], resource })
     }
 
     /// Whether go sent a token: it has what the first call gave, and compares prefixes as text.
@@ -135,9 +133,10 @@ fn bound(call: &Call<'_>) -> Vec<String> {
     bound
 }
 
+/// As go compares prefixes, but for paths that are below nothing (rule U5).
 fn is_below(url: &str, prefix: &str) -> bool {
-    let prefix = prefix.trim_end_matches('/');
-    url.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let rest = url.strip_suffix('/').unwrap_or(url).strip_prefix(prefix.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/').is_some_and(is_plain_path))
 }
 
 fn cached(call: &Call<'_>, resource: Resource) -> Option<Box<Credential>> {
@@ -188,6 +187,8 @@ mod tests {
         assert!(is_below("https://x.example", "https://x.example"));
         assert!(!is_below("https://x.example/ab", "https://x.example/a"));
         assert!(!is_below("https://x.example.evil/a", "https://x.example"));
+        assert!(!is_below("https://x.example/a/../b", "https://x.example/a"));
+        assert!(!is_below("https://x.example/a/%2e%2e/b", "https://x.example/a"));
     }
 
     #[test]
@@ -202,6 +203,9 @@ mod tests {
             "https://x.example/a\nb",
             "https://x.example/a b",
             "x.example/m",
+            "https://u@x.example/",
+            "https://x.example#@y.example/",
+            "https://x.example\\@y.example/",
         ] {
             assert!(Refused::read(url).is_none(), "{url}");
         }

@@ -38,6 +38,9 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     }
     let output = told("OUTPUT_FILE").map(Path::new);
     let resource = Resource::parse(&format!("https://{provider}"))?.of_url();
+    if resource.account.is_some() {
+        return Err(usage("the audience is no name"));
+    }
     let request = Request::get(resource, Caller::Hasty, LIFETIME);
     let credential = match (call.ask)(&request) {
         Outcome::Found(credential) => credential,

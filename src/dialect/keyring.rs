@@ -138,8 +138,7 @@ fn resource(service: &str, username: Option<&str>) -> Option<Resource> {
         Some((scheme, _)) => web(scheme),
         None => service.contains(['.', ':']) || service.eq_ignore_ascii_case("localhost"),
     };
-    let plain = service.split(['?', '#']).next().filter(|_| host)?;
-    let mut resource = Resource::parse(plain).ok()?;
+    let mut resource = Resource::parse(service).ok().filter(|_| host)?;
     let username = username.filter(|username| !username.is_empty());
     resource.account = username.map(str::to_owned).or(resource.account);
     Some(resource)

@@ -104,7 +104,7 @@ fn read(call: &Call<'_>) -> Result<Asked> {
 
 /// What the kubeconfig's `args` say, else the cluster that the caller is about to talk to.
 fn resource(arguments: &[String], cluster: Option<&Cluster>) -> Result<Resource> {
-    let server = cluster.map(|cluster| Resource::parse(&cluster.server));
+    let server = cluster.map(server);
     match arguments {
         [url] => {
             let mut resource = Resource::parse(url)?;
@@ -126,6 +126,16 @@ fn resource(arguments: &[String], cluster: Option<&Cluster>) -> Result<Resource>
         },
         _ => Err(Error::new(Kind::Usage, "more than one URL is given")
             .hint("valetkey kubectl [URL]")),
+    }
+}
+
+/// A server without a scheme is plain HTTP to client-go where the cluster has no certificates.
+fn server(cluster: &Cluster) -> Result<Resource> {
+    let resource = Resource::parse(&cluster.server)?;
+    match cluster.server.contains("://") {
+        true => Ok(resource),
+        false => Err(Error::new(Kind::Usage, "the cluster's server has no scheme")
+            .hint("write https:// before it in the kubeconfig")),
     }
 }
 

@@ -58,12 +58,12 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
 }
 
 fn resource(address: &str) -> Result<Resource> {
-    let known = address.split_once("://").is_some_and(|(scheme, _)| {
-        scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http")
-    });
+    let known = |resource: &Resource| {
+        address.contains("://") && matches!(resource.protocol.as_str(), "https" | "http")
+    };
     match Resource::parse(address) {
         // One server has one token, whatever stands before its paths.
-        Ok(resource) if known => Ok(Resource { path: None, account: None, ..resource }),
+        Ok(resource) if known(&resource) => Ok(Resource { path: None, account: None, ..resource }),
         _ => Err(Error::new(Kind::Usage, "VAULT_ADDR is no http or https URL")
             .hint("tokens are kept for hosts; set VAULT_TOKEN for this server")),
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::TokenKind;
 use super::secret::fingerprint;
+use super::split::{Split, decoded, normal_host};
 use crate::error::{Error, Kind, Result};
 
 /// What a caller wants a credential for, normalised: protocol and host in lower case, the host in
@@ -63,31 +64,34 @@ impl Resource {
             return refuse("the request names no host");
         }
         let host = if host.is_empty() { String::new() } else { normal_host(web, host)? };
-        let path = path.map(|path| path.trim_matches('/').to_owned());
+        // One slash at each end: more of them are segments, and empty (rule U5).
+        let path = path.map(|path| path.strip_prefix('/').unwrap_or(path));
+        let path = path.map(|path| path.strip_suffix('/').unwrap_or(path).to_owned());
         let account = account.map(str::to_owned);
         Ok(Self { protocol, host, path, account, offer: None })
     }
 
-    /// Reads an absolute URL, or a bare host, which then means `https`.
+    /// Reads an absolute URL, or a bare host, which then means `https`. A query and a fragment mean
+    /// nothing.
     ///
     /// # Errors
-    /// `Usage` when it is neither.
+    /// `Usage` when it is neither, holds a password, or could be read in two ways (rule U2).
     pub fn parse(text: &str) -> Result<Self> {
-        let (protocol, rest) = text.split_once("://").unwrap_or(("https", text));
-        let (authority, path) = match rest.split_once('/') {
-            Some((authority, path)) => (authority, Some(path.trim_matches('/'))),
-            None => (rest, None),
-        };
-        let (user, host) = match authority.rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, authority),
-        };
-        if user.is_some_and(|user| user.contains(':')) {
+        let url = Split::new(text)?;
+        if url.password.is_some() {
             return Err(Error::new(Kind::Usage, "the URL holds a password")
                 .hint("leave it out: `valetkey login` asks for what is needed"));
         }
+        let user = url.user.map(decoded).transpose().ok();
+        let plain = |user: &Option<String>| {
+            user.as_ref().is_none_or(|user| !user.contains(char::is_control))
+        };
+        let Some(user) = user.filter(plain) else {
+            return Err(Error::new(Kind::Usage, "the user name in the URL cannot be one"));
+        };
         let user = user.filter(|user| !user.is_empty());
-        Self::new(protocol, host, path.filter(|path| !path.is_empty()), user)
+        let path = Some(url.path()).filter(|path| !matches!(*path, "" | "/"));
+        Self::new(url.scheme.unwrap_or("https"), url.host, path, user.as_deref())
     }
 
     /// A URL says its path even when it has none: then it is for what serves the whole origin, and
@@ -108,6 +112,18 @@ impl Resource {
     #[must_use]
     pub fn web_origin(&self) -> String {
         format!("{}://{}", web_protocol(&self.protocol), self.host)
+    }
+
+    /// Whether the host is this machine, by a name or an address that cannot be another one.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        let name = match self.host.rsplit_once(':') {
+            Some((name, port)) if !port.contains(']') => name,
+            _ => &self.host,
+        };
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        name == "localhost"
+            || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// Whether what lies at this URL says to which other hosts the caller takes the credential.
@@ -132,41 +148,6 @@ impl fmt::Display for Resource {
             Some("") | None => Ok(()),
             Some(path) => write!(out, "/{path}"),
         }
-    }
-}
-
-fn normal_host(protocol: &str, text: &str) -> Result<String> {
-    let refuse = || Error::new(Kind::Usage, "the request's host is not a host name");
-    let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') && !name.is_empty() => (name, Some(port)),
-        _ => (text, None),
-    };
-    let mut name = if name.is_ascii() {
-        name.to_ascii_lowercase()
-    } else {
-        url::Host::parse(name).map_err(|_| refuse())?.to_string()
-    };
-    if name.ends_with('.') {
-        name.pop();
-    }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~".contains(&byte);
-    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let usable = match address {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !name.is_empty() && name.bytes().all(plain),
-    };
-    if !usable {
-        return Err(refuse());
-    }
-    match port {
-        None | Some("") => Ok(name),
-        Some(port) => match (protocol, port.parse::<u16>()) {
-            // `parse` would take a sign.
-            _ if !port.bytes().all(|byte| byte.is_ascii_digit()) => Err(refuse()),
-            ("https", Ok(443)) | ("http", Ok(80)) => Ok(name),
-            (_, Ok(number)) => Ok(format!("{name}:{number}")),
-            (_, Err(_)) => Err(refuse()),
-        },
     }
 }
 

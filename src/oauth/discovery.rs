@@ -13,7 +13,7 @@ use super::http::Http;
 use super::metadata::{self, Server, has_user, leads_inside};
 use super::{Failure, Oauth};
 use crate::error::{Error, Kind};
-use crate::model::{Offer, Resource};
+use crate::model::{Offer, Resource, is_plain_path};
 use crate::profile::{Found, Profile, is_safe};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -66,7 +66,7 @@ impl Oauth<'_> {
     }
 
     fn home(&self, resource: &Resource) -> Option<Home<'_>> {
-        let path = resource.path.as_deref().unwrap_or_default();
+        let path = resource.path.as_deref().filter(|path| is_plain_path(path)).unwrap_or_default();
         let mut url = Url::parse(&format!("{}/{path}", resource.web_origin())).ok()?;
         url.set_query(None);
         url.set_fragment(None);

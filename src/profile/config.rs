@@ -17,7 +17,7 @@ use super::{
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Resource, Secret, Sent};
+use crate::model::{Resource, Secret, Sent, is_plain_path};
 
 /// Seconds; oauth.md 3.3 settles the contradiction of the systems we serve.
 const REFRESH_MARGIN: u64 = 60;
@@ -248,6 +248,11 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
     if !safe || resource.account.is_some() || text.contains(['?', '#']) {
         return Err(wrong(format!("origin {text} is not an https URL without user and query")));
     }
+    if !resource.path.as_deref().is_none_or(is_plain_path) {
+        return Err(wrong(format!(
+            "origin {text} has a path with dots, escapes or empty segments"
+        )));
+    }
     let username = username.or(entry.username.as_ref()).cloned();
     // What clients of registries know a refresh token by.
     let username = match exchange {
@@ -269,6 +274,9 @@ fn read_paths(entries: BTreeMap<String, String>) -> Result<BTreeMap<String, Stri
     let rule = |(path, account): (String, String)| match path.trim_matches('/') {
         "" => Err(wrong("paths has a rule for no path".to_owned())),
         path if account.is_empty() => Err(wrong(format!("paths names no account for {path}"))),
+        path if !is_plain_path(path) => {
+            Err(wrong(format!("paths has {path}, with dots, escapes or empty segments")))
+        }
         path => Ok((path.to_owned(), account)),
     };
     entries.into_iter().map(rule).collect()

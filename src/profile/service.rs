@@ -1,9 +1,9 @@
 //! Who serves a resource, and what its caller may see of a session or of the environment.
 
-use super::{Field, Prefix, Profile, is_below};
+use super::{Field, Prefix, Profile};
 use crate::environment::Environment;
 use crate::model::{
-    Credential, Fields, Form, Proof, Resource, Scheme, Secret, Sent, Session, Static,
+    Credential, Fields, Form, Proof, Resource, Scheme, Secret, Sent, Session, Static, is_below,
 };
 
 /// Who serves a resource: a profile, by one of its origins.

@@ -263,7 +263,6 @@ fn dockers_own_keys_are_never_answered_and_never_a_sign_in() {
         "index.docker.io/library/alpine",
         "index.docker.io:443",
         "https://registry-1.docker.io:443",
-        "http://index.docker.io",
     ] {
         assert_eq!(secret(&call(&scene, "get", name)), "dckr_pat_x", "{name}");
     }

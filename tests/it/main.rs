@@ -59,6 +59,7 @@ mod threats;
 mod tidy;
 mod transport;
 mod unconfigured;
+mod urls;
 mod vault_token;
 mod vectors;
 mod verbs;

@@ -33,6 +33,7 @@ mod setup_git;
 mod spoken;
 mod terraform;
 mod unconfigured;
+mod urls;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,7 @@ enum Peer {
     OidcProvider,
     OldGit,
     OldKubectl,
+    Parsers,
     Pdm,
     Pnpm,
     Pip,
@@ -86,6 +88,7 @@ impl Peer {
             Self::OidcProvider => "oidc-provider",
             Self::OldGit => "old-git",
             Self::OldKubectl => "old-kubectl",
+            Self::Parsers => "parsers",
             Self::Pdm => "pdm",
             Self::Pnpm => "pnpm",
             Self::Pip => "pip",
@@ -121,6 +124,7 @@ impl Peer {
             }
             Self::Kubectl => installed().join("kubectl/kubectl").is_file(),
             Self::OidcProvider => node("oidc-provider"),
+            Self::Parsers => ["curl", "node", "python3"].into_iter().all(on_path),
             Self::Pdm => installed().join("pdm/bin/pdm").is_file(),
             Self::Pnpm => pnpm::programs().iter().all(|(_, program)| program.is_file()),
             Self::Pip => ["23.2.1", "25.3", "26.3"]

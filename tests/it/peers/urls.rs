@@ -1,0 +1,233 @@
+//! The same URLs, read by the parsers of other programs: we answer for no host that one of them
+//! would not connect to.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
+use valetkey::model::Resource;
+
+use super::{Peer, here, installed};
+use crate::urls::{ODD, PLAIN};
+
+/// What one parser sees: by number of the URL, `scheme host port`, in words of its own. What it
+/// refuses is not there.
+type Seen = BTreeMap<usize, String>;
+
+fn urls() -> Vec<&'static str> {
+    let plain = PLAIN.iter().map(|(url, _)| *url);
+    plain.chain(ODD.iter().copied()).filter(|url| url.contains("://")).collect()
+}
+
+/// Runs a program that reads JSON texts, one a line, and prints `number scheme host port` for each
+/// that it can read.
+fn ask(mut command: Command) -> Seen {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut input = child.stdin.take().expect("stdin is a pipe");
+    let lines: String =
+        urls().iter().map(|url| format!("{}\n", serde_json::Value::from(*url))).collect();
+    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
+    let output = child.wait_with_output().expect("it ends");
+    writer.join().expect("no panic").expect("it reads everything");
+    assert!(output.status.success(), "{command:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let line = |line: &str| {
+        let (number, seen) = line.split_once(' ').expect("a number and what was seen");
+        (number.parse().expect("a number"), seen.to_owned())
+    };
+    text.lines().map(line).collect()
+}
+
+fn python() -> Seen {
+    let mut command = Command::new("python3");
+    command.args(["-c", PYTHON]);
+    ask(command)
+}
+
+const PYTHON: &str = r#"
+import json, sys, urllib.parse
+for number, line in enumerate(sys.stdin):
+    try:
+        url = urllib.parse.urlsplit(json.loads(line))
+        if url.hostname:
+            print(number, url.scheme, url.hostname, url.port or "-")
+    except ValueError:
+        pass
+"#;
+
+fn node() -> Seen {
+    let mut command = Command::new("node");
+    command.args(["-e", NODE]);
+    ask(command)
+}
+
+const NODE: &str = r#"
+require("node:fs").readFileSync(0, "utf8").trimEnd().split("\n").forEach((line, number) => {
+    try {
+        const url = new URL(JSON.parse(line));
+        if (url.hostname) {
+            const host = url.hostname.replace(/^\[|\]$/g, "");
+            console.log(number, url.protocol.slice(0, -1), host, url.port || "-");
+        }
+    } catch {}
+});
+"#;
+
+fn go() -> Seen {
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = directory.path().join("main.go");
+    std::fs::write(&source, GO).expect("a file");
+    let mut command = Command::new(installed().join("go/bin/go"));
+    command.args(["run", "main.go"]).current_dir(directory.path());
+    command.env("GOCACHE", installed().join("go-cache")).env("GOFLAGS", "");
+    command.env("GOTOOLCHAIN", "local").env("GOTELEMETRY", "off").env("HOME", directory.path());
+    command.env_remove("GOAUTH").env_remove("GOROOT");
+    ask(command)
+}
+
+const GO: &str = r#"package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+)
+
+func main() {
+	lines := bufio.NewScanner(os.Stdin)
+	for number := 0; lines.Scan(); number++ {
+		var text string
+		json.Unmarshal(lines.Bytes(), &text)
+		seen, err := url.Parse(text)
+		if err != nil || seen.Hostname() == "" {
+			continue
+		}
+		port := seen.Port()
+		if port == "" {
+			port = "-"
+		}
+		fmt.Println(number, seen.Scheme, seen.Hostname(), port)
+	}
+}
+"#;
+
+/// What curl would connect to: it tells its proxy.
+fn curl() -> Seen {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let proxy = std::thread::spawn(move || {
+        let mut seen = Seen::new();
+        for stream in listener.incoming() {
+            let Some((number, what)) = stream.ok().and_then(connection) else { break };
+            seen.insert(number, what);
+        }
+        seen
+    });
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let one = |(number, url): (usize, &&str)| {
+        let url = quoted(url).replace('\t', "\\t").replace('\r', "\\r");
+        format!(
+            "next\ngloboff\nsilent\nproxy = \"http://127.0.0.1:{port}\"\nnoproxy = \"\"\n\
+             header = \"X-Number: {number}\"\nproxy-header = \"X-Number: {number}\"\n\
+             proxytunnel\nurl = \"{url}\"\n"
+        )
+    };
+    let config: String = urls().iter().enumerate().map(one).collect();
+    let mut child = Command::new("curl")
+        .args(["-q", "-K", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .env("LC_ALL", "C.UTF-8")
+        .spawn()
+        .expect("curl is there");
+    let mut input = child.stdin.take().expect("stdin is a pipe");
+    input.write_all(config.as_bytes()).expect("it reads everything");
+    drop(input);
+    child.wait().expect("it ends");
+    // The last one says nothing, and ends the proxy.
+    drop(TcpStream::connect(("127.0.0.1", port)));
+    proxy.join().expect("no panic")
+}
+
+/// `CONNECT host:port` and its number; 403 is the answer.
+fn connection(stream: TcpStream) -> Option<(usize, String)> {
+    let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+    let request = lines.next()?;
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let _ = (&stream).write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    let number = head.iter().find_map(|line| line.strip_prefix("X-Number: "))?;
+    let target = request.strip_prefix("CONNECT ")?.split(' ').next()?;
+    let (host, port) = target.rsplit_once(':')?;
+    let host = host.trim_matches(['[', ']']);
+    Some((number.trim().parse().ok()?, format!("- {host} {port}")))
+}
+
+/// The origin that a parser's words mean, as we write it. `None`: not one that could be compared.
+fn origin(seen: &str, scheme: &str) -> Option<String> {
+    let mut words = seen.split(' ');
+    let (own, host, port) = (words.next()?, words.next()?, words.next()?);
+    let scheme = if own == "-" { scheme } else { own };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let port = if port == "-" { String::new() } else { format!(":{port}") };
+    let url = url::Url::parse(&format!("{scheme}://{host}{port}")).ok()?;
+    Some(url.origin().ascii_serialization())
+}
+
+fn check(parser: &str, seen: &Seen) {
+    assert!(seen.len() > PLAIN.len() / 2, "{parser} saw {seen:?}");
+    for (number, url) in urls().into_iter().enumerate() {
+        let Ok(resource) = Resource::parse(url) else { continue };
+        // A parser that refuses the URL connects to nothing.
+        let Some(seen) = seen.get(&number) else { continue };
+        let theirs = origin(seen, &resource.protocol);
+        assert_eq!(theirs, Some(resource.origin()), "{parser} sees {seen:?} in {url:?}");
+    }
+}
+
+#[test]
+fn the_crate_that_we_connect_with_sees_the_same_hosts() {
+    let one = |(number, url): (usize, &str)| {
+        let url = url::Url::parse(url).ok()?;
+        let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+        let port = url.port().map_or("-".to_owned(), |port| port.to_string());
+        Some((number, format!("{} {host} {port}", url.scheme())))
+    };
+    check("url", &urls().into_iter().enumerate().filter_map(one).collect());
+}
+
+#[test]
+fn python_sees_the_same_hosts() {
+    if here(&[Peer::Parsers]) {
+        check("urllib", &python());
+    }
+}
+
+#[test]
+fn node_sees_the_same_hosts() {
+    if here(&[Peer::Parsers]) {
+        check("node", &node());
+    }
+}
+
+#[test]
+fn go_sees_the_same_hosts() {
+    if here(&[Peer::Go]) {
+        check("go", &go());
+    }
+}
+
+#[test]
+fn curl_sees_the_same_hosts() {
+    if here(&[Peer::Parsers]) {
+        check("curl", &curl());
+    }
+}
