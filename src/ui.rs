@@ -350,6 +350,27 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
+    /// Attack 19: no scheme but http and https reaches a program, and so no handler of another one,
+    /// no file and no option.
+    #[test]
+    fn attack_19_only_web_pages_are_opened() {
+        let variables = [("BROWSER".into(), "/bin/true".into()), ("PATH".into(), "/bin".into())];
+        let environment: Environment = variables.into_iter().collect();
+        let nowhere = File::open("/dev/null").unwrap();
+        let ui = Ui::new(&environment, &|_| false, || false, &nowhere);
+        for (url, opened) in [
+            ("https://auth.example/", true),
+            ("http://127.0.0.1:8/", true),
+            ("file:///etc/passwd", false),
+            ("javascript:alert(1)", false),
+            ("data:text/html,x", false),
+            ("ms-msdt:/id", false),
+            ("ssh://auth.example/", false),
+        ] {
+            assert_eq!(ui.open(&Url::parse(url).unwrap()), opened, "{url}");
+        }
+    }
+
     /// The table of oauth.md section 10, check 15, as far as it can be told from the environment.
     #[test]
     #[cfg(all(unix, not(target_os = "macos")))]

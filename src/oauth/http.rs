@@ -397,6 +397,27 @@ fn no_answer(url: &Url, why: impl Into<Cause>) -> Error {
 mod tests {
     use super::*;
 
+    /// Attack 23: whatever a profile or a document names, plain http does not leave this machine,
+    /// and nothing else is spoken.
+    #[test]
+    fn attack_23_nothing_is_sent_in_the_open() {
+        let environment = Environment::default();
+        for url in [
+            "http://192.0.2.1/",
+            "http://auth.example/",
+            "http://localhost.evil.example/",
+            "http://127.0.0.1.evil.example/",
+            "ftp://auth.example/",
+            "ws://auth.example/",
+        ] {
+            let url = Url::parse(url).unwrap();
+            let outcome = Http::new(&environment).post(&url, &[("refresh_token", "canary")]);
+            let Err(Unanswered::Unsent(error)) = outcome else { panic!("{url}: {outcome:?}") };
+            assert_eq!(error.kind, Kind::Configuration, "{url}");
+            assert!(error.what.ends_with("is neither https nor on this machine"), "{url}");
+        }
+    }
+
     /// Attack 24: the name is judged on the connection's own way to an address, not before it.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "somebody has to be there who is not reached")]
