@@ -1,7 +1,9 @@
 //! Files that are ours alone: read with suspicion, replaced whole or not at all. What is in them
 //! is somebody else's matter.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+mod trust;
+
+use std::fs::{DirBuilder, DirEntry, File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,11 +15,27 @@ const LIMIT: u64 = 1 << 20;
 /// Bytes that a probe asks of a file system: an empty file fits on a full one.
 const ROOM: usize = 1 << 14;
 
-/// The content of a file, or `None` where there is no such file.
+/// How often a call that a signal interrupts, or a file that another writer takes away, is tried.
+const TRIES: usize = 100;
+
+/// The content of a file of the program's own, or `None` where there is no such file.
+///
+/// # Errors
+/// `Storage` when it is a link, not a plain file, not ours, or open to others, or when others could
+/// put another in its place.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let content = read_private(path)?;
+    if content.is_some() {
+        trust::judge(path.parent().unwrap_or(Path::new("/")), Kind::Storage)?;
+    }
+    Ok(content)
+}
+
+/// As `read`, of a file that a person names, wherever it lies.
 ///
 /// # Errors
 /// `Storage` when it is a link, not a plain file, not ours, or open to others.
-pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
     let mut options = OpenOptions::new();
     options.read(true);
     private_options(&mut options);
@@ -44,7 +62,8 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 /// `None` where there is no such file. A link is followed.
 ///
 /// # Errors
-/// `Configuration` when others could write it, or it cannot be read as UTF-8.
+/// `Configuration` when others could write it, or it cannot be read as UTF-8; `Storage` when it lies
+/// in a directory of another user.
 pub fn read_trusted(path: &Path) -> Result<Option<String>> {
     let cannot = |error| {
         let what = format!("cannot read {}", path.display());
@@ -55,11 +74,15 @@ pub fn read_trusted(path: &Path) -> Result<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(cannot(error)),
     };
+    trust::judge(path, Kind::Configuration)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
         let found = file.metadata().map_err(cannot)?;
-        if found.mode() & 0o022 != 0 || ![own_user(), 0].contains(&found.uid()) {
+        if !is_ours_or_roots(found.uid()) {
+            return Err(Error { kind: Kind::Configuration, ..foreign(path, found.uid()) });
+        }
+        if found.mode() & 0o022 != 0 {
             let what = format!("others can write {}", path.display());
             let hint = format!("chmod go-w {}", path.display());
             return Err(Error::new(Kind::Configuration, what).hint(hint));
@@ -78,43 +101,159 @@ pub fn read_trusted(path: &Path) -> Result<Option<String>> {
 pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     make_private_directory(directory)?;
-    let temporary = temporary(path);
-    let written = create(&temporary).and_then(|mut file| {
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        sync(directory)
-    });
-    written.map_err(|error| {
-        // Best effort: the next writer of this file removes it too.
-        let _ = std::fs::remove_file(&temporary);
-        cannot("write", path).because(error)
+    sweep(path);
+    put(path, content, None).map_err(|error| cannot("write", path).because(error))
+}
+
+/// Replaces a file of the person's own, such as another tool's configuration: its mode, its owner
+/// and its group stay, and a link stays a link, also one to a file that is not there yet.
+///
+/// # Errors
+/// `Storage` when it lies in a directory of another user, `Failed` when it cannot be written.
+pub fn rewrite(path: &Path, content: &[u8]) -> Result<()> {
+    let failed =
+        |error| Error::new(Kind::Failed, format!("cannot write {}", path.display())).because(error);
+    let path = target(path).map_err(failed)?;
+    make_directory(path.parent().unwrap_or(Path::new("/")))?;
+    let found = match again(|| path.symlink_metadata()) {
+        Ok(found) if found.is_file() => Some(found),
+        Ok(_) => {
+            let what = format!("{} is not a plain file, and is left as it is", path.display());
+            return Err(Error::new(Kind::Failed, what));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    put(&path, content, found.as_ref()).map_err(failed)
+}
+
+/// Makes a directory for a file of the person's own, and those above it, of mode 0700.
+///
+/// # Errors
+/// `Storage` when that would be in a directory of another user, `Failed` when it cannot be made.
+pub fn make_directory(path: &Path) -> Result<()> {
+    trust::judge_nearest(path)?;
+    if path.is_dir() {
+        return Ok(());
+    }
+    create_directories(path).map_err(|error| {
+        Error::new(Kind::Failed, format!("cannot make {}", path.display())).because(error)
     })
 }
 
-/// Replaces a file of the person's own, such as another tool's configuration: its mode stays, and
-/// a link stays a link.
+/// What a chain of links leads to; not all of it need be there, but the directory must.
+fn target(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        let Ok(next) = again(|| path.read_link()) else { return Ok(path) };
+        let directory = path.parent().unwrap_or(Path::new("/")).canonicalize()?;
+        path = directory.join(next);
+        let there = path.parent().is_some_and(Path::is_dir);
+        if !there {
+            let what = format!("a link leads to {}, whose directory is not there", path.display());
+            return Err(std::io::Error::new(ErrorKind::NotFound, what));
+        }
+    }
+    Err(std::io::Error::new(ErrorKind::NotFound, "a link leads to itself"))
+}
+
+/// Writes a file that nobody sees before it is whole. `like`: the file whose owner, group and mode
+/// it gets.
+fn put(path: &Path, content: &[u8], like: Option<&Metadata>) -> std::io::Result<()> {
+    for _ in 0..TRIES {
+        let temporary = temporary(path);
+        let written = create(&temporary).and_then(|mut file| {
+            file.write_all(content)?;
+            if let Some(like) = like {
+                resemble(&file, like)?;
+            }
+            file.sync_all()?;
+            again(|| std::fs::rename(&temporary, path))
+        });
+        match written {
+            Ok(()) => return sync(path.parent().unwrap_or(Path::new("/"))),
+            // Another writer of this file, who holds no lock either, has swept it away.
+            Err(error) if error.kind() == ErrorKind::NotFound && like.is_none() => {}
+            Err(error) => {
+                discard(&temporary);
+                return Err(error);
+            }
+        }
+    }
+    Err(std::io::Error::new(ErrorKind::ResourceBusy, "others keep writing it"))
+}
+
+#[cfg(unix)]
+fn resemble(file: &File, like: &Metadata) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let found = file.metadata()?;
+    if (found.uid(), found.gid()) != (like.uid(), like.gid()) {
+        let (user, group) = (Some(like.uid()), Some(like.gid()));
+        again(|| std::os::unix::fs::fchown(file, user, group)).map_err(|error| {
+            let what = format!("its owner and group could not be kept: {error}");
+            std::io::Error::new(error.kind(), what)
+        })?;
+    }
+    again(|| file.set_permissions(like.permissions()))
+}
+
+#[cfg(not(unix))]
+fn resemble(file: &File, like: &Metadata) -> std::io::Result<()> {
+    file.set_permissions(like.permissions())
+}
+
+/// Makes a file that must not be there yet, whole; `false` where it is. Of several processes, on
+/// whichever machines, one makes it.
 ///
 /// # Errors
-/// `Failed` when it cannot be written.
-pub fn rewrite(path: &Path, content: &[u8]) -> Result<()> {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let temporary = temporary(&path);
-    let written = std::fs::create_dir_all(directory).and_then(|()| {
-        let mut file = create(&temporary)?;
-        file.write_all(content)?;
-        if let Ok(found) = path.metadata() {
-            file.set_permissions(found.permissions())?;
+/// As `replace`.
+pub fn make_new(path: &Path, content: &[u8]) -> Result<bool> {
+    make_private_directory(path.parent().unwrap_or(Path::new("/")))?;
+    let failed = |error| cannot("write", path).because(error);
+    let temporary = temporary(path);
+    create(&temporary).and_then(|mut file| file.write_all(content)).map_err(|error| {
+        discard(&temporary);
+        failed(error)
+    })?;
+    let linked = again(|| std::fs::hard_link(&temporary, path));
+    discard(&temporary);
+    let made = match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            // A file system without links: whoever dies between the next two calls leaves it empty.
+            create(path).and_then(|mut file| file.write_all(content))
         }
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)?;
-        sync(directory)
+        linked => linked,
+    };
+    match made {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|()| true).map_err(failed),
+    }
+}
+
+/// Gives a file of ours another name, in the place of whatever has that.
+///
+/// # Errors
+/// `Storage` when that cannot be done.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    again(|| std::fs::rename(from, to)).map_err(|error| cannot("write", to).because(error))
+}
+
+/// How long ago a file was written, by the clock of its file system, which other machines share.
+///
+/// # Errors
+/// As `replace`.
+pub fn age(path: &Path) -> Result<std::time::Duration> {
+    let temporary = temporary(path);
+    let now = create(&temporary).and_then(|mut file| {
+        file.write_all(b"\n")?;
+        file.metadata()?.modified()
     });
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::new(Kind::Failed, format!("cannot write {}", path.display())).because(error)
-    })
+    discard(&temporary);
+    let now = now.map_err(|error| cannot("write", &temporary).because(error))?;
+    let then = again(|| path.symlink_metadata()).and_then(|found| found.modified());
+    // One that has gone, or comes from the future, is new.
+    Ok(then.ok().and_then(|then| now.duration_since(then).ok()).unwrap_or_default())
 }
 
 /// Whether `replace` would find room and permission, asked before something is spent that only
@@ -124,10 +263,11 @@ pub fn rewrite(path: &Path, content: &[u8]) -> Result<()> {
 /// As `replace`.
 pub fn probe(path: &Path) -> Result<()> {
     make_private_directory(path.parent().unwrap_or(Path::new("/")))?;
+    sweep(path);
     let temporary = temporary(path);
     let room = create(&temporary).and_then(|mut file| file.write_all(&[0; ROOM]));
-    let removed = std::fs::remove_file(&temporary);
-    room.and(removed).map_err(|error| cannot("write", path).because(error))
+    discard(&temporary);
+    room.map_err(|error| cannot("write", path).because(error))
 }
 
 /// Removes a file, and what a writer of it that died has left; `false` where there was no file.
@@ -135,8 +275,8 @@ pub fn probe(path: &Path) -> Result<()> {
 /// # Errors
 /// `Storage` when it cannot be removed.
 pub fn remove(path: &Path) -> Result<bool> {
-    let _ = std::fs::remove_file(temporary(path));
-    match std::fs::remove_file(path) {
+    sweep(path);
+    match again(|| std::fs::remove_file(path)) {
         Ok(()) => {
             let _ = sync(path.parent().unwrap_or(Path::new("/")));
             Ok(true)
@@ -148,20 +288,33 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
+/// The entries of a directory; none where there is no such directory.
+///
+/// # Errors
+/// `Storage` when it cannot be read.
+pub fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
+    match again(|| std::fs::read_dir(directory)?.collect()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries.map_err(|error| cannot("read", directory).because(error)),
+    }
+}
+
 /// Makes a directory of mode 0700, or checks the one that is there.
 ///
 /// # Errors
-/// `Storage` when it is a link, not ours, or open to others.
+/// `Storage` when it is a link, not ours, or open to others, or below a directory that is another
+/// user's or can be written by others.
 pub fn make_private_directory(path: &Path) -> Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|error| cannot("make", path).because(error))?;
+    trust::judge(path, Kind::Storage)?;
+    let mut found = again(|| path.symlink_metadata());
+    if found.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        create_directories(path).map_err(|error| cannot("make", path).because(error))?;
+        found = again(|| path.symlink_metadata());
+    }
+    let found = found.map_err(|error| cannot("make", path).because(error))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        let found = path.symlink_metadata().map_err(|error| cannot("read", path).because(error))?;
         let own = found.uid() == own_user();
         if !found.is_dir() || !own || found.mode() & 0o077 != 0 {
             return Err(Error::new(
@@ -171,26 +324,68 @@ pub fn make_private_directory(path: &Path) -> Result<()> {
             .hint(format!("chmod 700 {}", path.display())));
         }
     }
+    #[cfg(not(unix))]
+    let _ = found;
     Ok(())
 }
 
+fn create_directories(path: &Path) -> std::io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    with_exact_modes(|| again(|| builder.create(path)))
+}
+
+/// A name that no other writer uses.
 fn temporary(path: &Path) -> PathBuf {
-    // Always the same name, so that a crash leaves at most one behind, and the next writer takes
-    // it away.
     let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
+    name.push(format!(".{:016x}.tmp", rand::random::<u64>()));
     name.into()
 }
 
-fn create(path: &Path) -> std::io::Result<File> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// Removes what writers of a file that died have left.
+fn sweep(path: &Path) {
+    sweep_where(path, is_of_a_writer);
+}
+
+/// Removes every file whose name is that of this one with a dot and more behind it.
+pub fn sweep_all(path: &Path) {
+    sweep_where(path, |rest| rest.starts_with(b"."));
+}
+
+fn sweep_where(path: &Path, is_left: impl Fn(&[u8]) -> bool) {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let Ok(entries) = entries(directory) else { return };
+    for entry in entries {
+        let found = entry.file_name();
+        if found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes()).is_some_and(&is_left) {
+            discard(&entry.path());
+        }
     }
+}
+
+/// Whether this is what `temporary` puts behind the name of a file.
+fn is_of_a_writer(rest: &[u8]) -> bool {
+    let middle = rest.strip_prefix(b".").and_then(|rest| rest.strip_suffix(b".tmp"));
+    rest == b".tmp"
+        || middle
+            .is_some_and(|middle| middle.len() == 16 && middle.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// Best effort, and two of them: what is left may hold a secret. The next writer tries again.
+fn discard(path: &Path) {
+    let removed = again(|| std::fs::remove_file(path));
+    if removed.is_err_and(|error| error.kind() != ErrorKind::NotFound) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     private_options(&mut options);
-    options.open(path)
+    with_exact_modes(|| options.open(path))
 }
 
 /// Opens or makes a file whose only purpose is to be locked.
@@ -200,9 +395,16 @@ fn create(path: &Path) -> std::io::Result<File> {
 pub fn lock_file(path: &Path) -> Result<File> {
     make_private_directory(path.parent().unwrap_or(Path::new("/")))?;
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    options.read(true).write(true);
     private_options(&mut options);
-    let file = options.open(path).map_err(|error| cannot("open", path).because(error))?;
+    let file = match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            options.create(true).truncate(false);
+            with_exact_modes(|| options.open(path))
+        }
+        opened => opened,
+    };
+    let file = file.map_err(|error| cannot("open", path).because(error))?;
     ours(&file, path)?;
     Ok(file)
 }
@@ -218,11 +420,60 @@ fn private_options(options: &mut OpenOptions) {
 #[cfg(not(unix))]
 fn private_options(_: &mut OpenOptions) {}
 
+/// Makes something with the very mode that is asked for. The umask could take from it what the
+/// owner needs, and a mode that is set afterwards comes too late for whoever looks, or is killed,
+/// in between.
+#[cfg(unix)]
+fn with_exact_modes<T>(make: impl FnOnce() -> T) -> T {
+    use std::sync::{Mutex, PoisonError};
+    // It belongs to the whole process.
+    static UMASK: Mutex<()> = Mutex::new(());
+    let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let made = make();
+    rustix::process::umask(before);
+    made
+}
+
+#[cfg(not(unix))]
+fn with_exact_modes<T>(make: impl FnOnce() -> T) -> T {
+    make()
+}
+
 /// Asked once, because `list` reads thousands of files.
 #[cfg(unix)]
 fn own_user() -> u32 {
     static USER: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
     *USER.get_or_init(|| rustix::process::geteuid().as_raw())
+}
+
+#[cfg(unix)]
+fn is_ours_or_roots(user: u32) -> bool {
+    user == own_user() || user == 0 || user == UNMAPPED && root_is_elsewhere()
+}
+
+/// Linux's number for a user that a container does not know (`/proc/sys/kernel/overflowuid`).
+#[cfg(unix)]
+const UNMAPPED: u32 = 65534;
+
+/// Whether this is a container in which the machine's root has no number of its own, as in toolbox
+/// and rootless podman: there `/` and `/home` seem to be nobody's.
+#[cfg(unix)]
+fn root_is_elsewhere() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let mut ranges = map.lines().map(|line| line.split_ascii_whitespace().nth(1));
+    !map.is_empty() && ranges.all(|outside| outside != Some("0"))
+}
+
+#[cfg(unix)]
+fn foreign(path: &Path, owner: u32) -> Error {
+    let what = format!("{} belongs to another user (uid {owner})", path.display());
+    let hint = if own_user() == 0 {
+        "use sudo -H, which sets HOME, or run it as yourself"
+    } else {
+        "set HOME and the XDG variables to directories of yours"
+    };
+    Error::new(Kind::Storage, what).hint(hint)
 }
 
 /// The length of a plain file that belongs to us alone.
@@ -247,8 +498,29 @@ fn ours(file: &File, path: &Path) -> Result<u64> {
     Ok(found.len())
 }
 
+/// Makes a rename last. Some file systems cannot do that, and keep their names in order themselves.
 fn sync(directory: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    match File::open(directory)?.sync_all() {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+/// A call that a signal interrupts is made again: file systems over a network let it happen.
+fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    let mut answer = call();
+    for _ in 0..TRIES {
+        match answer {
+            Err(error) if error.kind() == ErrorKind::Interrupted => answer = call(),
+            answer => return answer,
+        }
+    }
+    answer
 }
 
 fn cannot(verb: &str, path: &Path) -> Error {

@@ -7,6 +7,17 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Kind, Result};
 
+/// The variables that name files and directories of ours.
+const PATHS: &[&str] = &[
+    "HOME",
+    "VALETKEY_CONFIG",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+];
+
 /// A list: it is built for every answer, and asked a dozen times.
 #[derive(Clone, Default)]
 pub struct Environment {
@@ -34,6 +45,24 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.variables.iter().find(|(own, _)| own == name)?;
         value.to_str().filter(|value| !value.is_empty())
+    }
+
+    /// Refuses a directory or file of ours that is named from wherever the caller happens to be:
+    /// what lies there may be somebody else's.
+    ///
+    /// # Errors
+    /// `Configuration`, with the name of the variable.
+    pub fn refuse_relative_paths(&self) -> Result<()> {
+        for name in PATHS {
+            let set = self.variables.iter().find(|(own, _)| own == name).map(|(_, value)| value);
+            let relative = set.filter(|value| !value.is_empty() && Path::new(value).is_relative());
+            if let Some(value) = relative {
+                let what = format!("{name} is no absolute path: {}", Path::new(value).display());
+                let hint = format!("set {name} to a path that begins with /, or unset it");
+                return Err(Error::new(Kind::Configuration, what).hint(hint));
+            }
+        }
+        Ok(())
     }
 
     /// Everything a child may see: without the variables that carry our tokens.

@@ -24,7 +24,7 @@
 //!
 //! # The road of one `get`
 //!
-//! `main` takes the [`Process`]; [`run`] asks [`cli`] what was meant; the dialect reads a
+//! [`run_current`] takes the [`Process`]; [`run_with`] asks [`cli`] what was meant; the dialect reads a
 //! [`model::Request`] and asks [`broker::answer`], which finds the profile, then peeks into the
 //! vault (a fresh token: done, no lock, no network), then enters it under the lock, reads again,
 //! refreshes or signs in, saves before it answers; the dialect says the [`model::Outcome`] in its
@@ -80,10 +80,15 @@ impl Process {
     /// library's print can reach a caller: the answer goes out over a copy.
     ///
     /// # Errors
-    /// The exit status, when there is no usable standard output.
+    /// `Failed` when there is no usable standard output.
     #[expect(clippy::disallowed_methods, reason = "the one place that takes them")]
-    pub fn current() -> Result<Self, u8> {
-        let failed = |_| Kind::Failed.exit_status();
+    pub fn current() -> error::Result<Self> {
+        #[cfg(unix)]
+        keep_out_of_dumps();
+        let failed = |error| {
+            let what = "the standard streams cannot be used";
+            error::Error::new(Kind::Failed, what).because(error)
+        };
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         start().map_err(failed)?;
         let output = own_output().map_err(failed)?;
@@ -99,6 +104,16 @@ impl Process {
     }
 }
 
+/// A dump of this process would hold tokens. On Linux no debugger of the same user can read its
+/// memory either. Where it is forbidden to ask for that there is nothing to be done.
+#[cfg(unix)]
+fn keep_out_of_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// What Rust's own start does where it is the one that calls `main`: no file that is opened later
 /// gets the number of a standard stream, and who writes to a reader that has gone is told so.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -107,7 +122,7 @@ fn start() -> std::io::Result<()> {
     use std::os::fd::IntoRawFd;
     let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let mut streams = streams.map(|stream| PollFd::from_borrowed_fd(stream, PollFlags::empty()));
-    poll(&mut streams, Some(&Timespec::default()))?;
+    rustix::io::retry_on_intr(|| poll(&mut streams, Some(&Timespec::default())))?;
     for stream in &streams {
         if stream.revents().contains(PollFlags::NVAL) {
             // The lowest number that is free: this one.
@@ -122,9 +137,10 @@ fn start() -> std::io::Result<()> {
 
 #[cfg(unix)]
 fn own_output() -> std::io::Result<File> {
-    let copy = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    use rustix::io::{fcntl_dupfd_cloexec, retry_on_intr};
+    let copy = retry_on_intr(|| fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3))?;
     let nowhere = File::options().write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdout(&nowhere)?;
+    retry_on_intr(|| rustix::stdio::dup2_stdout(&nowhere))?;
     Ok(copy.into())
 }
 
@@ -141,20 +157,26 @@ fn own_output() -> std::io::Result<File> {
 fn close_stderr() {
     // Without /dev/null there is nothing that could be done, or said.
     if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
-        let _ = rustix::stdio::dup2_stderr(&nowhere);
+        let _ = rustix::io::retry_on_intr(|| rustix::stdio::dup2_stderr(&nowhere));
     }
 }
 
 #[cfg(not(unix))]
 fn close_stderr() {}
 
-/// Runs a command to its end and returns the exit status.
+/// Runs a command of this process to its end and returns the exit status.
 #[must_use]
-pub fn run(process: Process) -> u8 {
-    run_with(process, &clock::System::start())
+pub fn run_current() -> u8 {
+    match Process::current() {
+        Ok(process) => run_with(process, &clock::System::start()),
+        Err(error) => {
+            ui::report(&error);
+            error.kind.exit_status()
+        }
+    }
 }
 
-/// As `run`, with a clock of the caller's choice.
+/// Runs a command to its end, with a clock of the caller's choice, and returns the exit status.
 #[must_use]
 pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
     let result = match cli::parse(&process.arguments, &|| !(process.input_is_terminal)()) {
@@ -241,6 +263,7 @@ fn with_world(
     work: impl FnOnce(&World<'_>, &mut dyn Read, &File, fn() -> Option<PathBuf>) -> error::Result<u8>,
 ) -> error::Result<u8> {
     let environment = &process.environment;
+    environment.refuse_relative_paths()?;
     let profiles = Profiles::load(environment)?;
     let hidden = |name: &str| profiles.is_secret_variable(name);
     let ui = Ui::new(environment, &hidden, process.stderr_is_terminal, &process.output);

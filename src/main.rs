@@ -10,21 +10,14 @@
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-fn status() -> u8 {
-    match valetkey::Process::current() {
-        Ok(process) => valetkey::run(process),
-        Err(status) => status,
-    }
-}
-
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "the name by which the C library calls it; nothing else is unsafe")]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> std::ffi::c_int {
-    status().into()
+    valetkey::run_current().into()
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn main() -> std::process::ExitCode {
-    status().into()
+    valetkey::run_current().into()
 }

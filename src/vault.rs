@@ -295,10 +295,17 @@ impl<'a> Vault<'a> {
         Ok(self.environment.state_directory()?.join("cooldown").join(place))
     }
 
-    fn lock(&self, key: &Key, patience: Duration, waiting: &dyn Fn()) -> Result<Option<Lock>> {
+    fn lock(&self, key: &Key, patience: Duration, waiting: &dyn Fn()) -> Result<Lock> {
         let name = format!("{}.lock", key.digest());
-        let path = self.environment.state_directory()?.join("locks").join(name);
-        lock::take(&path, patience, self.clock, waiting)
+        let locks = self.environment.state_directory()?.join("locks");
+        let lock = lock::take(&locks.join(name), patience, self.clock, waiting)?;
+        if lock.is_only_a_file() {
+            let what = format!("{} is on a file system without locks", locks.display());
+            self.tell_once("told-about-locks", false, || {
+                format!("{what}: files that only one process can make stand for them")
+            });
+        }
+        Ok(lock)
     }
 
     fn stores(&self) -> Result<&Stores> {
@@ -346,7 +353,12 @@ impl<'a> Vault<'a> {
             return Err(Error::new(Kind::Storage, why)
                 .hint("set store = \"auto\" or \"file\" in config.toml to go on without it"));
         }
-        self.tell_once(why, matches!(trouble, Trouble::Silent(_)));
+        let costly = matches!(trouble, Trouble::Silent(_));
+        // A keychain that is there but does not answer costs time: each process says so.
+        if !self.told.replace(true) {
+            let text = || format!("{why}: tokens are kept in files of mode 0600 instead");
+            self.tell_once("told-about-files", costly, text);
+        }
         Ok(None)
     }
 
@@ -379,15 +391,14 @@ impl<'a> Vault<'a> {
         if taken && !stores.file.holds(key) { Ok(()) } else { stores.file.probe(key) }
     }
 
-    /// The first time that files stand in for the keychain on this machine, a person is told.
-    /// A keychain that is there but does not answer costs time, so that is said by every process.
-    fn tell_once(&self, why: &str, costly: bool) {
-        let note = self.environment.state_directory().map(|state| state.join("told-about-files"));
-        let known = !costly && note.as_ref().is_ok_and(|path| path.exists());
-        if self.told.replace(true) || known {
+    /// Tells a person what a file of this name remembers: the first time on this machine, or in any
+    /// case.
+    fn tell_once(&self, name: &str, again: bool, text: impl FnOnce() -> String) {
+        let note = self.environment.state_directory().map(|state| state.join(name));
+        if !again && note.as_ref().is_ok_and(|path| path.exists()) {
             return;
         }
-        (self.tell)(&format!("{why}: tokens are kept in files of mode 0600 instead"));
+        (self.tell)(&text());
         if let Ok(path) = note {
             // Without the note it is said again: no harm.
             let _ = disk::replace(&path, b"");
@@ -406,7 +417,7 @@ fn merged(mut of_files: Vec<Record>, mut others: Vec<Record>) -> Vec<Record> {
 pub struct Pen<'a> {
     vault: &'a Vault<'a>,
     key: Key,
-    _lock: Option<Lock>,
+    _lock: Lock,
 }
 
 impl Pen<'_> {

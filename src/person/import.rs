@@ -119,7 +119,7 @@ pub(super) fn import(
 
 fn content(file: &Path, place: &str, piped: Option<&mut dyn Read>) -> Result<Zeroizing<Vec<u8>>> {
     if place != "standard input" {
-        let content = disk::read(file)?;
+        let content = disk::read_private(file)?;
         let nothing = || Error::new(Kind::Failed, format!("there is no file {place}"));
         return content.map(Zeroizing::new).ok_or_else(nothing);
     }

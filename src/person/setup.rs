@@ -204,11 +204,15 @@ impl Step {
         let failed = |what: String| Error::new(Kind::Failed, what);
         match self {
             Self::Run(words) => run(words, world),
-            Self::Link { link, to } => make_link(to, link).map_err(|error| {
-                failed(format!("cannot make the link {}", link.display()))
-                    .hint(format!("make it by hand in a directory of your PATH: {}", self.shown()))
-                    .because(error)
-            }),
+            Self::Link { link, to } => {
+                disk::make_directory(link.parent().unwrap_or(Path::new("/")))?;
+                make_link(to, link).map_err(|error| {
+                    let shown = self.shown();
+                    failed(format!("cannot make the link {}", link.display()))
+                        .hint(format!("make it by hand in a directory of your PATH: {shown}"))
+                        .because(error)
+                })
+            }
             Self::Unlink(link) => disk::remove(link).map(drop),
             Self::Write { path, content } => disk::rewrite(path, content.as_bytes()),
             Self::Program { path, content } => {
@@ -252,9 +256,6 @@ fn make_executable(_: &Path) -> std::io::Result<()> {
 
 #[cfg(unix)]
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
-    if let Some(directory) = link.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
     // A link of this name that leads elsewhere is ours, from before the program moved.
     if link.is_symlink() {
         std::fs::remove_file(link)?;
@@ -264,9 +265,6 @@ fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
 
 #[cfg(windows)]
 fn make_link(to: &Path, link: &Path) -> std::io::Result<()> {
-    if let Some(directory) = link.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
     // A symbolic link needs a right that few have; a copy needs none.
     std::fs::copy(to, link).map(drop)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::record;
 use crate::disk;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::model::{Key, Place, Record};
 
 /// Directories that one thread reads as quickly as two.
@@ -64,7 +64,7 @@ impl Files {
     /// Removes all that is no record, so also what a writer that died has left.
     pub(super) fn remove_unreadable(&self) -> Result<()> {
         for directory in self.places()? {
-            for path in entries(&directory)?.iter().map(DirEntry::path) {
+            for path in disk::entries(&directory)?.iter().map(DirEntry::path) {
                 if !is_record(&path) || read_file(&path).is_err() {
                     disk::remove(&path)?;
                 }
@@ -86,7 +86,7 @@ impl Files {
 
     /// A link is not one: what it leads to is not ours to list, or to clean.
     fn places(&self) -> Result<Vec<PathBuf>> {
-        let mut entries = entries(&self.directory)?;
+        let mut entries = disk::entries(&self.directory)?;
         entries.retain(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         Ok(entries.iter().map(DirEntry::path).collect())
     }
@@ -110,7 +110,7 @@ fn read_directories(directories: &[PathBuf]) -> Result<Vec<Record>> {
 }
 
 fn read_directory(directory: &Path) -> Result<Vec<Record>> {
-    let paths = entries(directory)?.into_iter().map(|entry| entry.path());
+    let paths = disk::entries(directory)?.into_iter().map(|entry| entry.path());
     let records = paths.filter(|path| is_record(path)).map(|path| read_file(&path));
     records.filter_map(Result::transpose).collect()
 }
@@ -119,16 +119,4 @@ fn read_directory(directory: &Path) -> Result<Vec<Record>> {
 fn read_file(path: &Path) -> Result<Option<Record>> {
     let Some(content) = disk::read(path)?.map(zeroize::Zeroizing::new) else { return Ok(None) };
     record::read(&content, &path.display().to_string()).map(Some)
-}
-
-fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
-    let failed = |error: std::io::Error| {
-        let what = format!("cannot read {}", directory.display());
-        Err(Error::new(Kind::Storage, what).because(error))
-    };
-    match std::fs::read_dir(directory) {
-        Ok(entries) => entries.collect::<std::io::Result<_>>().or_else(failed),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => failed(error),
-    }
 }

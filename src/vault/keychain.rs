@@ -111,7 +111,7 @@ impl Keychain {
     /// a courtesy: what is to be written may exist nowhere else, so nobody waits for it in vain.
     fn write_lock(&self) -> Option<lock::Lock> {
         let path = self.environment.state_directory().ok()?.join("locks").join("keychain.lock");
-        lock::take(&path, PATIENCE, &System::start(), &|| ()).ok().flatten()
+        lock::take(&path, PATIENCE, &System::start(), &|| ()).ok()
     }
 }
 

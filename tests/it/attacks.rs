@@ -205,7 +205,7 @@ fn git_23_a_configuration_of_another_user_is_refused() {
     std::os::unix::fs::chown(&path, Some(4242), None).expect("root may");
     let finished = sandbox.valetkey(&["token", "https://git.example"]).run();
     finished.assert_status(78).assert_stdout("");
-    finished.assert_stderr_has(&format!("others can write {}", path.display()));
+    finished.assert_stderr_has(&format!("{} belongs to another user", path.display()));
 }
 
 /// Git 25, 6.4-30: a document kept "in the future" comes from a clock that went back, and is
