@@ -10,6 +10,7 @@ mod helper;
 mod keychain;
 mod lock;
 mod record;
+mod rescue;
 
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
@@ -29,7 +30,8 @@ trait Store {
     /// Every record of a place.
     fn read(&self, place: &Place) -> Answer<Vec<Record>>;
     fn all(&self) -> Answer<Vec<Record>>;
-    fn write(&self, record: &Record) -> Answer<()>;
+    /// `at_once`: without a dialogue, and without a long wait.
+    fn write(&self, record: &Record, at_once: bool) -> Answer<()>;
     /// `false` where there was nothing.
     fn remove(&self, key: &Key) -> Answer<bool>;
     /// Removes what is ours and cannot be read any more.
@@ -102,10 +104,15 @@ pub struct Vault<'a> {
     stores: OnceCell<Result<Stores>>,
     /// Whether this process has said that the files stand in.
     told: Cell<bool>,
+    /// Whether the first store has answered this process.
+    answered: Cell<bool>,
+    /// The latest time of choice among the records that it gave.
+    newest: Cell<u64>,
 }
 
-/// The stores of this choice in the order in which they are read and written.
+/// The stores of this choice in the order in which they are read.
 struct Stores {
+    rescue: file::Files,
     file: file::Files,
     primary: Option<Box<dyn Store>>,
 }
@@ -155,8 +162,9 @@ impl<'a> Vault<'a> {
         tell: &'a dyn Fn(&str),
         hidden: &'a dyn Fn(&str) -> bool,
     ) -> Self {
-        let (stores, told) = (OnceCell::new(), Cell::new(false));
-        Self { choice, environment, clock, tell, hidden, stores, told }
+        let (stores, told, answered) = (OnceCell::new(), Cell::new(false), Cell::new(false));
+        let newest = Cell::new(0);
+        Self { choice, environment, clock, tell, hidden, stores, told, answered, newest }
     }
 
     /// Reads without a lock: the cached answer.
@@ -165,12 +173,17 @@ impl<'a> Vault<'a> {
     /// `Storage` when a store is there and cannot be read.
     pub fn peek(&self, want: &Want<'_>) -> Result<Option<Record>> {
         let stores = self.stores()?;
+        let rescued = stores.rescue.read(&want.place)?;
+        if !rescued.is_empty() {
+            return self.peek_rescued(want, stores, &rescued);
+        }
         // Files first: they are only there where the first store could not be reached, so they
         // are the newer ones, and looking costs next to nothing.
         if let Some(record) = want.pick(stores.file.read(&want.place)?) {
             return Ok(Some(record));
         }
         let records = self.first(|store| store.read(&want.place))?.unwrap_or_default();
+        self.newest.set(records.iter().map(Record::chosen).max().unwrap_or_default());
         Ok(want.pick(records))
     }
 
@@ -208,7 +221,8 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// As `peek`.
     pub fn matching(&self, want: &Want<'_>) -> Result<Vec<Record>> {
-        let of_files = self.stores()?.file.read(&want.place)?;
+        let stores = self.stores()?;
+        let of_files = merged(stores.rescue.read(&want.place)?, stores.file.read(&want.place)?);
         let others = self.first(|store| store.read(&want.place))?.unwrap_or_default();
         let mut records = merged(of_files, others);
         records.retain(|record| want.fits(record.key()));
@@ -220,7 +234,8 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// As `peek`.
     pub fn all(&self) -> Result<Vec<Record>> {
-        let of_files = self.stores()?.file.all()?;
+        let stores = self.stores()?;
+        let of_files = merged(stores.rescue.all()?, stores.file.all()?);
         let others = self.first(|store| store.all())?.unwrap_or_default();
         let mut records = merged(of_files, others);
         records.sort_by(|one, other| one.key().cmp(other.key()));
@@ -232,7 +247,9 @@ impl<'a> Vault<'a> {
     /// # Errors
     /// `Storage` when a store cannot be reached.
     pub fn remove_unreadable(&self) -> Result<()> {
-        self.stores()?.file.remove_unreadable()?;
+        let stores = self.stores()?;
+        stores.rescue.remove_unreadable()?;
+        stores.file.remove_unreadable()?;
         self.first(|store| store.remove_unreadable()).map(drop)
     }
 
@@ -260,6 +277,7 @@ impl<'a> Vault<'a> {
     pub fn kept_in(&self, key: &Key) -> Result<String> {
         let stores = self.stores()?;
         Ok(match &stores.primary {
+            _ if stores.rescue.holds(key) => stores.rescue.name(),
             Some(primary) if !stores.file.holds(key) => primary.name(),
             _ => stores.file.name(),
         })
@@ -311,6 +329,7 @@ impl<'a> Vault<'a> {
     fn stores(&self) -> Result<&Stores> {
         let made = self.stores.get_or_init(|| {
             let file = file::Files::new(self.environment.data_directory()?.join("sessions"));
+            let rescue = file::Files::new(self.environment.state_directory()?.join("rescue"));
             let primary: Option<Box<dyn Store>> = match &self.choice {
                 StoreChoice::File => None,
                 StoreChoice::Helper(suffix) => {
@@ -318,7 +337,7 @@ impl<'a> Vault<'a> {
                 }
                 StoreChoice::Auto | StoreChoice::Keychain => self.keychain(),
             };
-            Ok(Stores { file, primary })
+            Ok(Stores { rescue, file, primary })
         });
         made.as_ref().map_err(|error| Error {
             kind: error.kind,
@@ -342,51 +361,69 @@ impl<'a> Vault<'a> {
     fn first<T>(&self, ask: impl FnOnce(&dyn Store) -> Answer<T>) -> Result<Option<T>> {
         let Some(primary) = &self.stores()?.primary else { return Ok(None) };
         let trouble = match ask(primary.as_ref()) {
-            Ok(answer) => return Ok(Some(answer)),
+            Ok(answer) => {
+                self.answered.set(true);
+                return Ok(Some(answer));
+            }
             Err(trouble) => trouble,
         };
-        let why = match trouble {
-            Trouble::Failed(error) => return Err(error),
-            Trouble::Absent(why) | Trouble::Silent(why) => why,
-        };
-        if self.choice != StoreChoice::Auto {
-            return Err(Error::new(Kind::Storage, why)
-                .hint("set store = \"auto\" or \"file\" in config.toml to go on without it"));
+        match &trouble {
+            Trouble::Absent(why) | Trouble::Silent(why) if self.choice == StoreChoice::Auto => {
+                // A keychain that is there but does not answer costs time: each process says so.
+                let costly = matches!(trouble, Trouble::Silent(_));
+                if !self.told.replace(true) {
+                    let text = || format!("{why}: tokens are kept in files of mode 0600 instead");
+                    self.tell_once("told-about-files", costly, text);
+                }
+                Ok(None)
+            }
+            _ => Err(trouble.error()),
         }
-        let costly = matches!(trouble, Trouble::Silent(_));
-        // A keychain that is there but does not answer costs time: each process says so.
-        if !self.told.replace(true) {
-            let text = || format!("{why}: tokens are kept in files of mode 0600 instead");
-            self.tell_once("told-about-files", costly, text);
-        }
-        Ok(None)
     }
 
-    fn write(&self, record: &Record) -> Result<()> {
+    /// Writes where a record belongs. Files stand in for a store that has not been there at all,
+    /// never for one that gave this process a record and went away.
+    fn write(&self, record: &Record, at_once: bool) -> Result<()> {
         let (stores, key) = (self.stores()?, record.key());
         // A copy in a file is read first: it must never be the older one, also if we are killed
         // on the next line.
-        let copied = stores.file.holds(key);
+        let (rescued, copied) = (stores.rescue.holds(key), stores.file.holds(key));
+        if rescued {
+            stores.rescue.write(record)?;
+        }
         if copied {
             stores.file.write(record)?;
         }
-        match self.first(|store| store.write(record)) {
+        let written = match &stores.primary {
+            Some(primary) if self.answered.get() => {
+                primary.write(record, at_once).map(Some).map_err(Trouble::error)
+            }
+            _ => self.first(|store| store.write(record, at_once)),
+        };
+        match written {
             Ok(Some(())) => stores.file.remove(key).map(drop),
             Ok(None) | Err(_) if copied => Ok(()),
+            Ok(None) if rescued => Err(Error::new(Kind::Storage, "the keychain is out of reach")),
             Ok(None) => stores.file.write(record),
             Err(error) => Err(error),
         }
     }
 
     fn remove(&self, key: &Key) -> Result<bool> {
-        // The file last: what it hides could be older.
-        let from_first = self.first(|store| store.remove(key));
-        let from_file = self.stores()?.file.remove(key)?;
-        Ok(from_first?.unwrap_or_default() || from_file)
+        let stores = self.stores()?;
+        // The files last, and only then: what they hide could be older.
+        let from_first = self.first(|store| store.remove(key))?.unwrap_or_default();
+        let from_file = stores.file.remove(key)?;
+        let rescued = stores.rescue.holds(key);
+        self.settle(key, stores)?;
+        Ok(from_first || from_file || rescued)
     }
 
     fn probe(&self, key: &Key) -> Result<()> {
         let stores = self.stores()?;
+        if stores.rescue.holds(key) {
+            return stores.rescue.probe(key);
+        }
         let taken = self.first(|store| store.probe(key))?.is_some();
         if taken && !stores.file.holds(key) { Ok(()) } else { stores.file.probe(key) }
     }
@@ -426,11 +463,22 @@ impl Pen<'_> {
     /// # Errors
     /// `Storage` when no store takes it.
     pub fn save(&self, record: &Record) -> Result<()> {
-        let key = record.key();
+        let _lock = self.own_lock(record.key());
+        let (vault, key) = (self.vault, record.key());
+        let stores = vault.stores()?;
+        match vault.write(record, false) {
+            Ok(()) => vault.settle(key, stores),
+            // What was rescued and not taken home yet stays so.
+            Err(_) if stores.rescue.holds(key) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn own_lock(&self, key: &Key) -> Option<Lock> {
         // Whoever has that lock for longer than this writes an older truth than ours.
         let patience = Duration::from_secs(5);
-        let _lock = (*key != self.key).then(|| self.vault.lock(key, patience, &|| ()));
-        self.vault.write(record)
+        let other = *key != self.key;
+        other.then(|| self.vault.lock(key, patience, &|| ()).ok()).flatten()
     }
 
     /// # Errors

@@ -32,7 +32,7 @@ pub fn renew(
 ) -> std::result::Result<(), Failure> {
     let Some(refresh) = session.tokens.refresh.clone() else { return Err(Failure::GrantDead) };
     // A refresh token is spent only where its successor can be kept.
-    pen.probe().map_err(Failure::Other)?;
+    let sent_before = pen.spend(session, &refresh).map_err(Failure::Other)?;
     let client_id = session.key.client_id.clone();
     let tokens = match world.oauth.refresh(profile, &client_id, &refresh) {
         Err(Failure::GrantDead) => {
@@ -47,16 +47,32 @@ pub fn renew(
                 .and_then(|newer| newer.tokens.refresh)
                 .filter(|newer| *newer != refresh);
             match newer {
-                Some(newer) => world.oauth.refresh(profile, &client_id, &newer),
+                Some(newer) => {
+                    pen.spend(session, &newer).map_err(Failure::Other)?;
+                    world.oauth.refresh(profile, &client_id, &newer)
+                }
                 None => Err(Failure::GrantDead),
             }
         }
         answer => answer,
-    }?;
+    };
+    if let (Err(Failure::GrantDead), Some(since)) = (&tokens, sent_before) {
+        let ago = world.clock.now().saturating_sub(since);
+        let home = profile.home();
+        let text = format!("a renewal for {home} {ago} seconds ago was cut off before its answer");
+        world.ui.warn(&format!("{text} was kept, and {home} takes the token no more"));
+    }
+    let tokens = tokens?;
     session.renew(tokens, world.clock.now());
-    if let Err(error) = keep(session, profile, pen) {
+    let kept = match profile.persist {
+        Some(Persist::RefreshToken) => pen.save_renewed(&session.without_access()),
+        Some(Persist::All) | None => pen.save_renewed(session),
+    };
+    if let Err(error) = kept {
         // The caller can still be served; the next one will have to sign in.
-        world.ui.warn(&format!("the renewed session could not be kept: {}", error.what));
+        let home = profile.home();
+        let text = format!("the renewed session for {home} could not be kept: {}", error.what);
+        world.ui.warn(&format!("{text}; it has to be signed in to again when this token ends"));
     }
     Ok(())
 }

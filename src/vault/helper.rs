@@ -131,7 +131,7 @@ impl Store for Program {
         Ok(urls.iter().map(|url| self.record(url)).collect::<Result<_>>()?)
     }
 
-    fn write(&self, record: &Record) -> Answer<()> {
+    fn write(&self, record: &Record, _: bool) -> Answer<()> {
         let content = record::write(record);
         let entry = Entry {
             server_url: url(record.key()).into(),

@@ -22,8 +22,16 @@ use crate::model::{Key, Place, Record};
 /// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a call may take whose outcome is safe elsewhere only after it.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
 /// Seconds that a person gets to type the keychain's password.
 const PROMPT: u64 = 60;
+
+/// Seconds that a prompt gets which nobody has to answer: KeePassXC answers each CreateItem and
+/// Delete with one, and completes it itself.
+const UNASKED: u64 = 3;
+const WITH_PROMPT: Duration = Duration::from_secs(PATIENCE.as_secs() + UNASKED);
 
 const APPLICATION: &str = "valetkey";
 const SCHEMA: &str = "dev.valetkey.Record";
@@ -76,20 +84,31 @@ impl Keychain {
         screen.iter().any(|name| self.environment.get(name).is_some()) && !forbidden
     }
 
-    fn call<T: Send + 'static>(&self, work: impl Work<T>) -> Answer<T> {
+    fn call<T: Send + 'static>(&self, patience: Duration, work: impl Work<T>) -> Answer<T> {
         if !self.has_bus() {
-            return Err(Trouble::Absent("there is no keychain (no D-Bus session)"));
+            let remote = self.environment.get("SSH_CONNECTION").is_some();
+            return Err(Trouble::Absent(match remote {
+                true => "the keychain is out of reach over ssh (no D-Bus session)",
+                false => "there is no keychain (no D-Bus session)",
+            }));
         }
         let work = Arc::new(work);
         // Only who is there and locked gets the time that a person needs.
-        match self.ask(&work, 0)? {
-            Err(error) if is_locked(&error) && self.may_prompt() => self.ask(&work, PROMPT)?,
-            said => said,
+        match self.ask(&work, patience, UNASKED)? {
+            Err(error) if waits(&error) && self.may_prompt() && patience != AT_ONCE => {
+                let limit = PATIENCE + Duration::from_secs(PROMPT);
+                self.ask(&work, limit, PROMPT)?.map_err(|error| trouble(error, true))
+            }
+            said => said.map_err(|error| trouble(error, false)),
         }
-        .map_err(trouble)
     }
 
-    fn ask<T: Send + 'static>(&self, work: &Arc<impl Work<T>>, prompt: u64) -> Answer<Said<T>> {
+    fn ask<T: Send + 'static>(
+        &self,
+        work: &Arc<impl Work<T>>,
+        patience: Duration,
+        prompt: u64,
+    ) -> Answer<Said<T>> {
         if self.hung.get() {
             return Err(SILENT);
         }
@@ -101,8 +120,8 @@ impl Keychain {
             let _ = sender.send(connection.attempt(&*work, prompt));
         };
         worker.send(Box::new(job)).map_err(|_| SILENT)?;
-        receiver.recv_timeout(PATIENCE + Duration::from_secs(prompt)).map_err(|_| {
-            self.hung.set(true);
+        receiver.recv_timeout(patience).map_err(|_| {
+            self.hung.set(patience != AT_ONCE);
             SILENT
         })
     }
@@ -143,12 +162,12 @@ impl Connection {
         if let Some((seconds, service)) = &self.0
             && *seconds == prompt
         {
-            return work(service, prompt > 0);
+            return work(service, prompt == PROMPT);
         }
         let service =
             SecretService::connect_with_max_prompt_timeout(EncryptionType::Plain, prompt)?;
         let (_, service) = self.0.insert((prompt, service));
-        work(service, prompt > 0)
+        work(service, prompt == PROMPT)
     }
 }
 
@@ -173,14 +192,23 @@ fn lost_daemon(error: &ServiceError) -> bool {
 }
 
 fn is_locked(error: &ServiceError) -> bool {
-    matches!(error, ServiceError::Locked | ServiceError::Prompt)
+    matches!(error, ServiceError::Locked)
         || name_of(error) == "org.freedesktop.Secret.Error.IsLocked"
 }
 
-fn trouble(error: ServiceError) -> Trouble {
-    if is_locked(&error) {
-        let opened = if matches!(error, ServiceError::Prompt) { " and was not opened" } else { "" };
-        let what = format!("the keychain is locked{opened}");
+/// Whether it waits for a person: it is locked, or has a question of its own.
+fn waits(error: &ServiceError) -> bool {
+    is_locked(error) || matches!(error, ServiceError::Prompt)
+}
+
+/// `asked`: its dialogue has been shown.
+fn trouble(error: ServiceError, asked: bool) -> Trouble {
+    if waits(&error) {
+        let what = match (is_locked(&error), asked) {
+            (true, false) => "the keychain is locked",
+            (true, true) => "the keychain is locked and was not opened",
+            (false, _) => "the keychain asked something that nobody has answered",
+        };
         let hint = "unlock it (log in to the desktop, or gnome-keyring-daemon --unlock)";
         return Trouble::Failed(Error::new(Kind::Storage, what).hint(hint));
     }
@@ -194,8 +222,11 @@ fn trouble(error: ServiceError) -> Trouble {
     let name = name_of(&error).strip_prefix("org.freedesktop.DBus.Error.").unwrap_or_default();
     match name {
         "NoReply" | "Timeout" | "TimedOut" => SILENT,
-        "ServiceUnknown" | "NameHasNoOwner" | "NoServer" | "FileNotFound" | "NotSupported"
-        | "Disconnected" | "NoNetwork" | "BadAddress" => Trouble::Absent("there is no keychain"),
+        "ServiceUnknown" | "NameHasNoOwner" => Trouble::Absent("there is no keychain"),
+        "NoServer" | "FileNotFound" | "NotSupported" | "Disconnected" | "NoNetwork"
+        | "BadAddress" => {
+            Trouble::Absent("the keychain is out of reach (its D-Bus session is gone)")
+        }
         name if name.starts_with("Spawn.") => Trouble::Absent("the keychain cannot be started"),
         "AccessDenied" | "AuthFailed" => {
             Trouble::Failed(Error::new(Kind::Storage, "the keychain denies access").because(error))
@@ -242,7 +273,7 @@ fn search<'a>(
         if !may_prompt {
             return Err(ServiceError::Locked);
         }
-        service.unlock_all(&found.locked.iter().collect::<Vec<_>>())?;
+        service.unlock_all(&found.locked.iter().collect::<Vec<_>>()).map_err(unopened)?;
         found.unlocked.append(&mut found.locked);
     }
     if found.unlocked.is_empty() && open_collection(service, may_prompt)? {
@@ -260,7 +291,34 @@ fn open_collection(service: &SecretService, may_prompt: bool) -> Said<bool> {
     match (collection.is_locked()?, may_prompt) {
         (false, _) => Ok(false),
         (true, false) => Err(ServiceError::Locked),
-        (true, true) => collection.unlock().map(|()| true),
+        (true, true) => collection.unlock().map_err(unopened).map(|()| true),
+    }
+}
+
+/// A prompt for a lock that ended without its opening.
+fn unopened(error: ServiceError) -> ServiceError {
+    if matches!(error, ServiceError::Prompt) { ServiceError::Locked } else { error }
+}
+
+/// Makes an item. One that is there counts, however its prompt has ended.
+fn create(
+    service: &SecretService,
+    label: &str,
+    attributes: &HashMap<String, String>,
+    content: &[u8],
+) -> Said<()> {
+    let collection = service.get_default_collection()?;
+    let made = collection.create_item(label, borrowed(attributes), content, true, "text/plain");
+    match made {
+        Err(error @ (ServiceError::Prompt | ServiceError::Parse)) => {
+            let found = service.search_items(borrowed(attributes))?.unlocked;
+            let kept = found.first().map(|item| item.get_secret().map(Zeroizing::new));
+            match kept.transpose()? {
+                Some(kept) if **kept == *content => Ok(()),
+                _ => Err(error),
+            }
+        }
+        made => made.map(drop),
     }
 }
 
@@ -277,7 +335,7 @@ fn understood(content: &[u8]) -> Result<Record> {
 
 impl Keychain {
     fn records(&self, wanted: HashMap<String, String>) -> Answer<Vec<Record>> {
-        let contents = self.call(move |service, may_prompt| {
+        let contents = self.call(PATIENCE, move |service, may_prompt| {
             let items = search(service, &wanted, may_prompt)?;
             let contents = items.iter().map(|item| item.get_secret().map(Zeroizing::new));
             contents.collect::<Said<Vec<_>>>()
@@ -298,18 +356,16 @@ impl Store for Keychain {
         self.records(everything())
     }
 
-    fn write(&self, record: &Record) -> Answer<()> {
+    fn write(&self, record: &Record, at_once: bool) -> Answer<()> {
         let _lock = self.write_lock();
         let content = record::write(record);
         let attributes = attributes(record.key());
         let label = record.key().text();
-        self.call(move |service, may_prompt| {
+        let patience = if at_once { AT_ONCE } else { WITH_PROMPT };
+        self.call(patience, move |service, may_prompt| {
             match search(service, &attributes, may_prompt)?.first() {
                 Some(item) => item.set_secret(&content, "text/plain"),
-                None => service
-                    .get_default_collection()?
-                    .create_item(&label, borrowed(&attributes), &content, true, "text/plain")
-                    .map(drop),
+                None => create(service, &label, &attributes, &content),
             }
         })
     }
@@ -317,16 +373,22 @@ impl Store for Keychain {
     fn remove(&self, key: &Key) -> Answer<bool> {
         let _lock = self.write_lock();
         let attributes = attributes(key);
-        self.call(move |service, may_prompt| {
+        self.call(WITH_PROMPT, move |service, may_prompt| {
             let items = search(service, &attributes, may_prompt)?;
-            items.iter().try_for_each(Item::delete)?;
+            for item in &items {
+                match item.delete() {
+                    // As for a new item: what is gone is gone, however its prompt has ended.
+                    Err(ServiceError::Prompt) if item.get_label().is_err() => {}
+                    deleted => deleted?,
+                }
+            }
             Ok(!items.is_empty())
         })
     }
 
     fn remove_unreadable(&self) -> Answer<()> {
         let _lock = self.write_lock();
-        self.call(move |service, may_prompt| {
+        self.call(WITH_PROMPT, move |service, may_prompt| {
             for item in search(service, &everything(), may_prompt)? {
                 let content = Zeroizing::new(item.get_secret()?);
                 if understood(&content).is_err() {
@@ -339,7 +401,7 @@ impl Store for Keychain {
 
     fn probe(&self, key: &Key) -> Answer<()> {
         let attributes = attributes(key);
-        self.call(move |service, may_prompt| {
+        self.call(PATIENCE, move |service, may_prompt| {
             if search(service, &attributes, may_prompt)?.is_empty() {
                 service.get_default_collection()?;
             }

@@ -20,8 +20,12 @@ pub enum Keyring {
 
 pub struct Desktop {
     shell: Started,
+    /// Where the shell says the numbers of its programs.
+    words: PathBuf,
     bus: i32,
     daemon: i32,
+    /// How often the shell was asked for something.
+    done: u32,
 }
 
 impl Desktop {
@@ -41,18 +45,18 @@ impl Desktop {
         // Each line that this shell reads is done in the session; the end of its input ends it.
         let hello = "echo $DBUS_SESSION_BUS_ADDRESS $(head -n 1 $KEYRING_SESSION/pids) \
                      ${KEYRING_DAEMON:-0} >$0; echo ready; exec sh";
-        let words = scene.sandbox.root().join("desktop");
+        let path = scene.sandbox.root().join("desktop");
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers/with-keyring");
         let shell = scene
             .sandbox
             .run(script, &["sh", "-c", hello])
-            .arg(&words)
+            .arg(&path)
             .env("KEYRING", mode)
             .env("KEYRING_HOME", scene.sandbox.root().join("keyring"))
             .stdin_open()
             .start();
         shell.expect_stdout("ready");
-        let words = std::fs::read_to_string(words).expect("the words of the session");
+        let words = std::fs::read_to_string(&path).expect("the words of the session");
         let mut words = words.split_whitespace();
         let mut next = || words.next().expect("a word of the session").to_owned();
         let address = next();
@@ -60,7 +64,7 @@ impl Desktop {
         let (bus, daemon) = (number(), number());
         scene.sandbox.env("DBUS_SESSION_BUS_ADDRESS", address);
         scene.sandbox.env("VALETKEY_STORE", "auto");
-        Some(Self { shell, bus, daemon })
+        Some(Self { shell, words: path, bus, daemon, done: 0 })
     }
 
     pub fn signal_daemon(&self, signal: Signal) {
@@ -73,18 +77,49 @@ impl Desktop {
 
     /// Kills the keyring as a crash would, and starts another one, unlocked.
     pub fn crash_daemon(&mut self) {
+        self.kill_daemon();
+        self.start_daemon();
+    }
+
+    /// The keyring is gone, and its name on the bus free.
+    pub fn kill_daemon(&mut self) {
         self.signal_daemon(Signal::KILL);
-        let start = "while kill -0 $KEYRING_DAEMON 2>/dev/null; do sleep 0.01; done\n\
-             printf keyring-pass | XDG_DATA_HOME=$KEYRING_HOME gnome-keyring-daemon --unlock \
+        let daemon = self.daemon;
+        self.does(&format!("while kill -0 {daemon} 2>/dev/null; do sleep 0.01; done"));
+    }
+
+    /// Another keyring, unlocked.
+    pub fn start_daemon(&mut self) {
+        self.does(&format!(
+            "printf keyring-pass | XDG_DATA_HOME=$KEYRING_HOME gnome-keyring-daemon --unlock \
              --foreground --components=secrets \
              --control-directory=$KEYRING_SESSION/run/keyring >/dev/null 2>&1 &\n\
-             echo $! >>$KEYRING_SESSION/pids\n\
+             echo $! >'{}'; echo $! >>$KEYRING_SESSION/pids\n\
              until dbus-send --session --print-reply=literal --dest=org.freedesktop.secrets \
              /org/freedesktop/secrets/aliases/default org.freedesktop.DBus.Properties.Get \
              string:org.freedesktop.Secret.Collection string:Locked 2>/dev/null | \
-             grep -q 'boolean false'; do sleep 0.02; done\necho another\n";
-        self.shell.send(start);
-        self.shell.expect_stdout("another");
+             grep -q 'boolean false'; do sleep 0.02; done",
+            self.words.display()
+        ));
+        let words = std::fs::read_to_string(&self.words).expect("the words of the session");
+        self.daemon = words.trim().parse().expect("the number of the keyring");
+    }
+
+    /// Locks the default collection.
+    pub fn lock(&mut self) {
+        self.does(
+            "dbus-send --session --print-reply --dest=org.freedesktop.secrets \
+             /org/freedesktop/secrets org.freedesktop.Secret.Service.Lock \
+             array:objpath:/org/freedesktop/secrets/aliases/default >/dev/null",
+        );
+    }
+
+    /// Lets the shell of the session do something to its end.
+    fn does(&mut self, what: &str) {
+        self.done += 1;
+        let done = self.done;
+        self.shell.send(format!("{what}\necho done-$(({done})).\n"));
+        self.shell.expect_stdout(&format!("done-{done}."));
     }
 
     /// The session ends, and the keyring's file stays.

@@ -269,7 +269,8 @@ fn on_a_full_disk_no_refresh_token_is_spent_and_nobody_is_asked() {
     scene.get().run().assert_status(0);
 }
 
-/// The disk fills up between the probe and the write: whoever asked is served, and told.
+/// Neither the store nor the rescue file takes what the server has issued: whoever asked is served,
+/// and told.
 #[test]
 fn a_session_that_could_not_be_kept_is_said() {
     let scene = Scene::new();
@@ -280,9 +281,12 @@ fn a_session_that_could_not_be_kept_is_said() {
     let get = scene.get().start();
     gate.reached();
     chmod(record.parent().expect("a directory"), 0o755);
+    planted::private(&scene, "state/valetkey/rescue");
+    chmod(&scene.sandbox.root().join("state/valetkey/rescue"), 0o755);
     gate.open();
     let get = get.wait();
-    get.assert_status(0).assert_stderr_has("warning: the renewed session could not be kept");
+    get.assert_status(0).assert_stderr_has("warning: the renewed session for http://");
+    get.assert_stderr_has("could not be kept").assert_stderr_has("rescue is not a directory of");
     assert!(scene.authority.token_is_live(&value(&get, "password").expect("a token")));
 }
 

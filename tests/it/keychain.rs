@@ -427,14 +427,14 @@ fn thirty_writers_at_once_lose_nothing() {
 }
 
 #[test]
-fn fifty_gets_of_one_expired_session_in_the_keychain_make_one_refresh_request() {
+fn a_hundred_gets_of_one_expired_session_in_the_keychain_make_one_refresh_request() {
     let scene = Scene::new();
     let Some(_desktop) = Desktop::start(&scene, Keyring::Unlocked) else { return };
     login(&scene).assert_status(0);
     let token = password(&scene.get().run()).expect("a token");
     let rejected = format!("{}username=oauth2\npassword={token}\n", scene.question());
     scene.sandbox.valetkey(&["erase"]).stdin(&rejected).run().assert(0, "", "");
-    let all: Vec<Started> = (0..50).map(|_| scene.get().start()).collect();
+    let all: Vec<Started> = (0..100).map(|_| scene.get().start()).collect();
     let all: Vec<Finished> = all.into_iter().map(Started::wait).collect();
     for finished in &all {
         finished.assert(0, &finished.stdout_text(), "");

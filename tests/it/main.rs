@@ -46,6 +46,7 @@ mod providers;
 mod pushed;
 mod races;
 mod refresh;
+mod rescue;
 mod revocation;
 mod road;
 mod scene;
