@@ -1,7 +1,7 @@
 //! The environment as a value, taken once at the start, and the directories that follow from it.
 //! Nothing here reads the process: `Process::current` does.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -40,11 +40,18 @@ impl FromIterator<(OsString, OsString)> for Environment {
 }
 
 impl Environment {
-    /// A variable that is set, not empty, and text.
+    /// A word: a variable that is set, not empty, and text. A path goes through `raw`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
+        self.raw(name)?.to_str()
+    }
+
+    /// A path, a list of paths or a command line, which need not be text: a variable that is set
+    /// and not empty.
+    #[must_use]
+    pub fn raw(&self, name: &str) -> Option<&OsStr> {
         let (_, value) = self.variables.iter().find(|(own, _)| own == name)?;
-        value.to_str().filter(|value| !value.is_empty())
+        Some(value.as_os_str()).filter(|value| !value.is_empty())
     }
 
     /// Refuses a directory or file of ours that is named from wherever the caller happens to be:
@@ -77,10 +84,10 @@ impl Environment {
     /// An absolute directory: `$variable/valetkey`, else `$HOME/below/valetkey`
     /// (XDG Base Directory Specification).
     fn directory(&self, variable: &str, below: &str) -> Result<PathBuf> {
-        if let Some(base) = self.get(variable).map(Path::new).filter(|base| base.is_absolute()) {
+        if let Some(base) = self.raw(variable).map(Path::new).filter(|base| base.is_absolute()) {
             return Ok(base.join("valetkey"));
         }
-        let home = self.get("HOME").map(Path::new).filter(|home| home.is_absolute());
+        let home = self.raw("HOME").map(Path::new).filter(|home| home.is_absolute());
         let hint = format!("set HOME, or {variable}, to a directory of yours");
         let Some(home) = home else {
             return Err(Error::new(Kind::Storage, "there is no home directory").hint(hint));

@@ -462,10 +462,10 @@ impl Profile {
         self.origins.iter().any(|prefix| prefix.token == TokenKind::Id)
     }
 
-    /// The first origin: what a person signs in to.
+    /// The first origin with its path: what a person signs in to, and names to do so.
     #[must_use]
     pub fn home(&self) -> String {
-        self.origins.first().map_or_else(String::new, |prefix| prefix.origin.clone())
+        self.origins.first().map_or_else(String::new, Prefix::url)
     }
 
     /// What is wrong where the profile waits for the environment to say who signs people in.

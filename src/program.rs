@@ -24,8 +24,8 @@ const HANDED_OVER: &str = "VALETKEY_HANDED_OVER";
 
 /// The first file of that name on PATH that could be started.
 #[must_use]
-pub fn find(name: &str, environment: &Environment) -> Option<PathBuf> {
-    candidates(name, environment).next()
+pub fn find(name: impl AsRef<Path>, environment: &Environment) -> Option<PathBuf> {
+    candidates(name.as_ref(), environment).next()
 }
 
 /// The first file of that name on PATH that is not `own` by another name. None for a program that
@@ -35,11 +35,11 @@ pub fn next(name: &str, own: Option<&Path>, environment: &Environment) -> Option
     let own = own?.canonicalize().ok()?;
     let other = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path != own);
     let again = environment.get(HANDED_OVER).is_some();
-    candidates(name, environment).find(other).filter(|_| !again)
+    candidates(Path::new(name), environment).find(other).filter(|_| !again)
 }
 
-fn candidates(name: &str, environment: &Environment) -> impl Iterator<Item = PathBuf> {
-    let path = environment.get("PATH").unwrap_or_default();
+fn candidates(name: &Path, environment: &Environment) -> impl Iterator<Item = PathBuf> {
+    let path = environment.raw("PATH").unwrap_or_default();
     std::env::split_paths(path)
         .filter(|directory| directory.is_absolute())
         .map(move |directory| directory.join(name))

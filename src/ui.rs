@@ -7,13 +7,15 @@
 //!   stand before them.
 //! - What strangers wrote is stripped of control and direction characters before it is shown.
 
+mod browser;
 #[cfg(unix)]
 mod secret;
 
 use std::cell::OnceCell;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::sync::mpsc;
 
 use url::Url;
@@ -23,6 +25,14 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::model::{Caller, Secret};
 use crate::program;
+
+/// A terminal as a picture has to know it.
+pub struct Screen {
+    /// Columns and rows; 80 and 24 where it does not say.
+    pub size: (u16, u16),
+    /// Whether it takes colours.
+    pub coloured: bool,
+}
 
 pub struct Ui<'a> {
     environment: &'a Environment,
@@ -107,14 +117,30 @@ impl<'a> Ui<'a> {
 
     /// Says something to the person.
     pub fn say(&self, text: &str) {
-        let text = sanitize(text);
+        self.show(&sanitize(text));
+    }
+
+    /// Shows what we drew ourselves, colours and all.
+    pub fn show(&self, text: &str) {
         match self.terminal().filter(|_| !(self.stderr_is_terminal)()) {
             Some(mut terminal) => {
                 // A terminal that went away has nobody before it.
                 let _ = writeln!(terminal, "{text}");
             }
-            None => to_stderr(&text),
+            None => to_stderr(text),
         }
+    }
+
+    /// The screen that the person looks at, if there is one.
+    #[must_use]
+    pub fn screen(&self) -> Option<Screen> {
+        let terminal = self.terminal();
+        if terminal.is_none() && !(self.stderr_is_terminal)() {
+            return None;
+        }
+        let known = |name: &str| self.environment.get(name).is_some_and(|value| value != "dumb");
+        let coloured = known("TERM") && self.environment.raw("NO_COLOR").is_none();
+        Some(Screen { size: terminal.and_then(size).unwrap_or((80, 24)), coloured })
     }
 
     pub fn warn(&self, text: &str) {
@@ -183,7 +209,7 @@ impl<'a> Ui<'a> {
     /// theirs by `$BROWSER`, or a desktop.
     #[must_use]
     pub fn can_open_browser(&self) -> bool {
-        let set = |name: &str| self.environment.get(name).is_some();
+        let set = |name: &str| self.environment.raw(name).is_some();
         // VS Code sets BROWSER to a way back to the person's machine, and forwards our port there
         // over SSH and from its containers, but not through its tunnels.
         let tunnel = set("VSCODE_IPC_HOOK_CLI")
@@ -193,7 +219,7 @@ impl<'a> Ui<'a> {
 
     /// A desktop here, not at the other end of an SSH connection unless its display is forwarded.
     fn desktop(&self) -> bool {
-        let set = |name: &str| self.environment.get(name).is_some();
+        let set = |name: &str| self.environment.raw(name).is_some();
         let own = cfg!(any(target_os = "macos", windows));
         let around_us = set("WSL_DISTRO_NAME") && set("WSL_INTEROP");
         let forwarded = !own && (set("DISPLAY") || set("WAYLAND_DISPLAY"));
@@ -208,10 +234,19 @@ impl<'a> Ui<'a> {
         if !matches!(url.scheme(), "https" | "http") {
             return false;
         }
-        let browsers = self.environment.get("BROWSER").unwrap_or_default();
-        let theirs = std::env::split_paths(browsers)
-            .any(|browser| browser.to_str().is_some_and(|browser| self.open_with(browser, url)));
+        let browsers = self.environment.raw("BROWSER").map(browser::entries).unwrap_or_default();
+        let theirs = browsers.iter().any(|entry| self.open_with(entry, url));
         theirs || (self.desktop() && self.open_by_desktop(url))
+    }
+
+    /// One entry of `$BROWSER`: a path as it stands, else words (`browser::words`). No shell.
+    fn open_with(&self, entry: &OsStr, url: &Url) -> bool {
+        if self.launch(entry, &[url.as_str().as_ref()], []) {
+            return true;
+        }
+        let words = browser::words(entry, url.as_str());
+        let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
+        words.split_first().is_some_and(|(program, arguments)| self.launch(program, arguments, []))
     }
 
     fn open_by_desktop(&self, url: &Url) -> bool {
@@ -225,31 +260,20 @@ impl<'a> Ui<'a> {
         known || debian.iter().any(|name| self.launch(name.as_ref(), &[url.as_str().as_ref()], []))
     }
 
-    /// One entry of `$BROWSER`: words, of which `%s` is the URL, else it goes last. No shell.
-    fn open_with(&self, browser: &str, url: &Url) -> bool {
-        let mut words = browser.split_whitespace();
-        let Some(program) = words.next() else { return false };
-        let mut arguments: Vec<String> =
-            words.map(|word| word.replace("%s", url.as_str())).collect();
-        if !browser.contains("%s") {
-            arguments.push(url.to_string());
-        }
-        let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
-        self.launch(program.as_ref(), &arguments, [])
-    }
-
     fn launch<'v>(
         &self,
         program: &OsStr,
         arguments: &[&OsStr],
         more: impl IntoIterator<Item = (&'v OsStr, &'v OsStr)>,
     ) -> bool {
-        let started = match program.to_str().filter(|name| !name.contains('/')) {
-            Some(name) => program::find(name, self.environment).map(Into::into),
-            None => Some(program.to_owned()),
+        let path = Path::new(program);
+        let found = match path.components().nth(1) {
+            None => program::find(path, self.environment),
+            Some(_) => Some(path.to_owned()),
         };
-        started.is_some_and(|program: std::ffi::OsString| {
-            program::launch(&program, arguments, more, self.environment, self.hidden).is_ok()
+        found.is_some_and(|program| {
+            let (environment, hidden) = (self.environment, self.hidden);
+            program::launch(program.as_os_str(), arguments, more, environment, hidden).is_ok()
         })
     }
 }
@@ -264,6 +288,18 @@ fn open_terminal() -> Option<File> {
 #[cfg(not(unix))]
 fn open_terminal() -> Option<File> {
     OpenOptions::new().read(true).write(true).open("CONIN$").ok()
+}
+
+/// Columns and rows.
+#[cfg(unix)]
+fn size(terminal: &File) -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
+#[cfg(not(unix))]
+fn size(_: &File) -> Option<(u16, u16)> {
+    None
 }
 
 #[cfg(unix)]

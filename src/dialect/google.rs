@@ -36,7 +36,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     if ![JWT, ID_TOKEN].contains(&kind) {
         return Err(usage("only jwt and id_token can be given"));
     }
-    let output = told("OUTPUT_FILE").map(Path::new);
+    let output = call.environment.raw("GOOGLE_EXTERNAL_ACCOUNT_OUTPUT_FILE").map(Path::new);
     let resource = Resource::parse(&format!("https://{provider}"))?.of_url();
     if resource.account.is_some() {
         return Err(usage("the audience is no name"));

@@ -162,8 +162,8 @@ fn wait<T>(
 
 /// The query of an address, if the line holds one. Some browsers hide the scheme, so what makes an
 /// address is its query.
-fn query_of(line: &str) -> Option<&str> {
-    line.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query))
+fn query_of(line: &str) -> Option<&[u8]> {
+    line.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query).as_bytes())
 }
 
 impl Pending<'_> {
@@ -292,7 +292,10 @@ impl Pending<'_> {
         let server = self.attempt.server;
         match (&redirected.issuer, &server.issuer) {
             (Some(said), Some(known)) if said != known => return Err("another issuer"),
-            (None, _) if server.promises_issuer => return Err("no issuer"),
+            // An error gives nothing away, and servers forget `iss` beside it.
+            (None, _) if server.promises_issuer && redirected.error.is_none() => {
+                return Err("no issuer");
+            }
             _ => {}
         }
         match (&redirected.error, &redirected.code) {
@@ -333,21 +336,34 @@ impl Pending<'_> {
 }
 
 impl Redirected {
-    /// `None` when a parameter comes twice, or is not clean text.
-    fn parse(query: &str) -> Option<Self> {
-        let names = ["code", "state", "iss", "error", "error_description"];
-        let [code, state, issuer, error, description] = parameters(query, names)?;
+    /// `None` when a parameter comes twice, or is not clean text. A description is for people, and
+    /// servers put line ends and other alphabets into it: it is cut where it is shown.
+    fn parse(query: &[u8]) -> Option<Self> {
+        let names = ["code", "state", "iss", "error"];
+        let [code, state, issuer, error] = parameters(query, names)?;
+        let described = |(name, _): &(Vec<u8>, &[u8])| name == b"error_description";
+        let description = pairs(query)
+            .find(described)
+            .and_then(|(_, value)| Some(String::from_utf8_lossy(&decode(value)?).into_owned()));
         Some(Self { code, state, issuer, error, description })
     }
 }
 
+/// Names, decoded where that can be done, and values as they came.
+fn pairs(query: &[u8]) -> impl Iterator<Item = (Vec<u8>, &[u8])> {
+    query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        let name = decode(&pair[..end]).unwrap_or_else(|| pair[..end].to_vec());
+        (name, pair.get(end + 1..).unwrap_or_default())
+    })
+}
+
 /// These parameters of a query. `None` when one of them comes twice, or is not clean text.
-fn parameters<const N: usize>(query: &str, names: [&str; N]) -> Option<[Option<String>; N]> {
+fn parameters<const N: usize>(query: &[u8], names: [&str; N]) -> Option<[Option<String>; N]> {
     let mut found = [const { None }; N];
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if let Some(place) = names.iter().position(|known| *known == name)
-            && found[place].replace(decode(value)?).is_some()
+    for (name, value) in pairs(query) {
+        if let Some(place) = names.iter().position(|known| known.as_bytes() == name)
+            && found[place].replace(text(value)?).is_some()
         {
             return None;
         }
@@ -355,10 +371,16 @@ fn parameters<const N: usize>(query: &str, names: [&str; N]) -> Option<[Option<S
     Some(found)
 }
 
-/// Percent-decodes once, strictly: no broken escapes, no control characters, UTF-8.
-fn decode(text: &str) -> Option<String> {
+/// UTF-8 without control characters.
+fn text(value: &[u8]) -> Option<String> {
+    let text = String::from_utf8(decode(value)?).ok()?;
+    Some(text).filter(|text| !text.chars().any(char::is_control))
+}
+
+/// Percent-decodes once, strictly: no broken escapes.
+fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
+    let mut rest = text.iter().copied();
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
             b'+' => b' ',
@@ -370,7 +392,7 @@ fn decode(text: &str) -> Option<String> {
             byte => byte,
         });
     }
-    String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
+    Some(bytes)
 }
 
 /// For fuzzing: what a redirect, or the head of any request, could say.
@@ -379,13 +401,14 @@ fn decode(text: &str) -> Option<String> {
 /// When a value with control characters comes in.
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    for query in std::iter::once(text).chain(listener::fuzz(text)) {
+    for query in std::iter::once(bytes).chain(listener::fuzz(bytes)) {
         let Some(found) = Redirected::parse(query) else { continue };
         let Redirected { code, state, issuer, error, description } = found;
-        for value in [code, state, issuer, error, description].into_iter().flatten() {
+        for value in [code, state, issuer, error.clone()].into_iter().flatten() {
             assert!(!value.chars().any(char::is_control));
         }
+        let shown = said(&error.unwrap_or_default(), description.as_deref());
+        assert!(!shown.chars().any(char::is_control));
     }
 }
 
@@ -395,13 +418,41 @@ mod tests {
 
     #[test]
     fn a_redirect_is_read_strictly() {
-        let found = Redirected::parse("code=a%2Bb&state=s&iss=https%3A%2F%2Fi&x=%zz").unwrap();
+        let parse = |query: &str| Redirected::parse(query.as_bytes());
+        let found = parse("code=a%2Bb&state=s&iss=https%3A%2F%2Fi&x=%zz").unwrap();
         assert_eq!(found.code.as_deref(), Some("a+b"));
         assert_eq!(found.issuer.as_deref(), Some("https://i"));
-        for query in ["code=a&code=b", "state=%0a", "code=%ff", "code=%4", "error=%1b&code=a"] {
-            assert_eq!(Redirected::parse(query), None, "{query}");
+        let spelled = parse("c%6Fde=%c3%A9&%zz=1&stat%65=\u{e9}").unwrap();
+        assert_eq!(spelled.code.as_deref(), Some("\u{e9}"));
+        assert_eq!(spelled.state, spelled.code);
+        for query in [
+            "code=a&code=b",
+            "code=a&c%6fde=b",
+            "state=%0a",
+            "code=%ff",
+            "code=%4",
+            "error=%1b&code=a",
+        ] {
+            assert_eq!(parse(query), None, "{query}");
         }
-        assert_eq!(Redirected::parse("").unwrap(), Redirected::default());
+        assert_eq!(parse("").unwrap(), Redirected::default());
+    }
+
+    /// Microsoft's holds line ends, others are in Latin-1.
+    #[test]
+    fn a_description_is_no_reason_not_to_hear_an_error() {
+        for (text, heard) in [
+            ("a%0d%0ab", Some("a\r\nb")),
+            ("a%e9", Some("a\u{fffd}")),
+            ("%zz", None),
+            ("", Some("")),
+            ("a&error_description=b", Some("a")),
+        ] {
+            let query = format!("error=access_denied&state=s&error_description={text}");
+            let found = Redirected::parse(query.as_bytes()).unwrap();
+            assert_eq!(found.error.as_deref(), Some("access_denied"));
+            assert_eq!(found.description.as_deref(), heard, "{text}");
+        }
     }
 
     #[test]

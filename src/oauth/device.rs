@@ -115,15 +115,17 @@ fn show(
     if code.is_empty() || code.len() > 64 {
         return Err(unusable(attempt, "a code that nobody can type"));
     }
+    // Before the words: what scrolls away first is what can be done without.
+    if let Some(complete) = &complete
+        && let Some(screen) = ui.screen()
+        && let Some(picture) = qr::draw(complete.as_str(), screen.size, screen.coloured)
+    {
+        ui.show(&picture);
+    }
     ui.say(&format!("to sign in to {}, open {plain}", attempt.profile.home()));
     ui.say(&format!("and enter the code {code}"));
     if let Some(complete) = &complete {
         ui.say(&format!("or open {complete}"));
-        if ui.has_terminal()
-            && let Some(picture) = qr::draw(complete.as_str())
-        {
-            ui.say(&picture);
-        }
     }
     let issuer = attempt.profile.issuer.clone().or_else(|| attempt.server.token().ok());
     let strange = |url: &&Url| issuer.as_ref().is_some_and(|issuer| issuer.host() != url.host());

@@ -112,7 +112,7 @@ impl Setup<'_> {
 
     /// A file in the person's home.
     fn in_home(&self, name: &str) -> Result<PathBuf> {
-        match self.world.environment.get("HOME") {
+        match self.world.environment.raw("HOME") {
             Some(home) => Ok(Path::new(home).join(name)),
             None => Err(Error::new(Kind::Failed, "there is no home directory").hint("set HOME")),
         }
@@ -133,7 +133,7 @@ impl Setup<'_> {
     }
 
     fn home(&self) -> Result<PathBuf> {
-        let home = self.world.environment.get("HOME").map(PathBuf::from);
+        let home = self.world.environment.raw("HOME").map(PathBuf::from);
         home.ok_or_else(|| Error::new(Kind::Failed, "there is no home directory").hint("set HOME"))
     }
 

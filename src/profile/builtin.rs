@@ -10,7 +10,8 @@ use super::{Flow, Profile};
 use crate::environment::Environment;
 use crate::model::{Resource, Scheme};
 
-/// One row. A page or an endpoint that begins with a slash is on the profile's first origin.
+/// One row. A page or an endpoint that begins with a slash is below the profile's first origin with
+/// its path, because that is where a service of one's own stands (rule Q1).
 #[derive(Debug)]
 pub struct Provider {
     /// `provider = "NAME"`.
@@ -292,18 +293,15 @@ impl Provider {
         if let Some(exchange) = self.exchange {
             origins = origins.into_iter().map(|origin| origin.exchanging(exchange)).collect();
         }
-        let home = origins.first().and_then(|origin| Url::parse(origin.url()).ok());
-        let at = |place: &str| match &home {
-            Some(home) if place.starts_with('/') => home.join(place).ok(),
-            _ => Url::parse(place).ok(),
-        };
+        let home = origins.first().map_or_else(String::new, |origin| origin.url().to_owned());
+        let at = |place: &str| Url::parse(&self.at(&home, place)).ok();
         // Who names an issuer wants its endpoints.
         let published = entry.issuer.is_some();
         let endpoint = |written: Option<Url>, place: Option<&str>| {
             written.or_else(|| place.filter(|_| !published).and_then(at))
         };
         let account = self.account.and_then(|(public, elsewhere, id)| {
-            let url = at(if own { public } else { elsewhere })?;
+            let url = at(if own || self.is_public(&home) { public } else { elsewhere })?;
             Some(AccountEntry { url, id: id.to_owned(), name: None, email: None })
         });
         let redirect = self.redirect.map(|(host, port, path)| RedirectEntry {
@@ -336,6 +334,26 @@ impl Provider {
         }
     }
 
+    /// Whether a URL is on the public service, where a path is somebody's and not the service's.
+    fn is_public(&self, url: &str) -> bool {
+        let origin = Url::parse(url).map(|url| url.origin().ascii_serialization());
+        origin.is_ok_and(|origin| self.origins.contains(&origin.as_str()))
+    }
+
+    /// A page or an endpoint of a row, for the service at `home`.
+    fn at(&self, home: &str, place: &str) -> String {
+        match place.strip_prefix('/') {
+            None => place.to_owned(),
+            Some(path) => {
+                let home = Url::parse(home)
+                    .ok()
+                    .filter(|_| self.is_public(home))
+                    .map_or_else(|| home.to_owned(), |url| url.origin().ascii_serialization());
+                format!("{}/{path}", home.trim_end_matches('/'))
+            }
+        }
+    }
+
     /// Whether a sign-in there takes a secret that the profile does not have.
     pub(super) fn lacks_secret(&self, profile: &Profile) -> bool {
         self.secret == Secrecy::Always && profile.client_secret.is_none()
@@ -344,10 +362,7 @@ impl Provider {
     /// How a person gets what a sign-in at this profile's host lacks.
     pub(super) fn advice(&self, profile: &Profile) -> String {
         let home = profile.home();
-        let at = |page: &str| match page.starts_with('/') {
-            true => format!("{home}{page}"),
-            false => page.to_owned(),
-        };
+        let at = |page: &str| self.at(&home, page);
         let redirect = &profile.redirect;
         let (host, path) = (&redirect.host, redirect.path.trim_end_matches('/'));
         let port = redirect.ports.iter().find(|port| **port != 0);
@@ -373,7 +388,7 @@ impl Provider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::file;
+    use crate::profile::{Endpoints, file};
 
     fn parse(text: &str) -> Profile {
         let profiles = file::parse(text, &Environment::default()).expect("a valid configuration");
@@ -440,6 +455,64 @@ mod tests {
         assert_eq!(issuer.endpoints.token, None);
         assert_eq!(issuer.origins[0].scheme, Scheme::Bearer);
         assert_eq!(issuer.origins[0].username, "u");
+    }
+
+    /// A service of one's own can stand below a path; at the public one a path is somebody's.
+    #[test]
+    fn a_row_follows_the_path_of_the_first_origin() {
+        for row in PROVIDERS {
+            for (origin, base) in [
+                ("https://host.example", "https://host.example"),
+                ("https://host.example/", "https://host.example"),
+                ("https://host.example/git", "https://host.example/git"),
+                ("https://host.example/a/git/", "https://host.example/a/git"),
+                ("https://host.example:8443/git", "https://host.example:8443/git"),
+            ] {
+                let name = row.name;
+                let profile = parse(&format!(
+                    "[profile.x]\nprovider = \"{name}\"\nclient_id = \"c\"\n\
+                     origins = [\"{origin}\", \"https://other.example/x\"]"
+                ));
+                let is = |found: &Option<Url>, place: Option<&str>| {
+                    let place = place.map(|place| match place.starts_with('/') {
+                        true => format!("{base}{place}"),
+                        // Written as the parser writes it.
+                        false => Url::parse(place).unwrap().to_string(),
+                    });
+                    assert_eq!(found.as_ref().map(Url::to_string), place, "{name} at {origin}");
+                };
+                let Endpoints { authorization, token, device_authorization, revocation, .. } =
+                    &profile.endpoints;
+                is(authorization, Some(row.authorization));
+                is(token, Some(row.token));
+                is(device_authorization, row.device);
+                is(revocation, row.revocation);
+                is(&profile.token_page, Some(row.tokens));
+                let account = profile.account.as_ref().map(|account| account.url.clone());
+                is(&account, row.account.map(|(_, elsewhere, _)| elsewhere));
+                let advice = row.advice(&profile);
+                for page in [row.clients, row.tokens].iter().filter(|page| page.starts_with('/')) {
+                    assert!(advice.contains(&format!(" at {base}{page}, then")), "{advice}");
+                }
+                assert!(advice.ends_with(&format!("--token-stdin {base}")), "{advice}");
+            }
+            for origin in row.origins {
+                let profile = parse(&format!(
+                    "[profile.x]\nprovider = \"{}\"\norigins = [\"{origin}/team\"]",
+                    row.name
+                ));
+                let at = |url: Option<&Url>| url.map(Url::to_string);
+                let whole = of_origin(row, origin);
+                assert_eq!(profile.endpoints, whole.endpoints, "{origin}");
+                assert_eq!(at(profile.token_page.as_ref()), at(whole.token_page.as_ref()));
+                let account = |profile: &Profile| at(profile.account.as_ref().map(|own| &own.url));
+                assert_eq!(account(&profile), account(&whole), "{origin}");
+            }
+        }
+    }
+
+    fn of_origin(row: &Provider, origin: &str) -> Profile {
+        parse(&format!("[profile.x]\nprovider = \"{}\"\norigins = [\"{origin}\"]", row.name))
     }
 
     #[test]

@@ -179,7 +179,7 @@ fn no_origin_twice(profiles: &[&Profile]) -> Result<()> {
 }
 
 pub(super) fn load(environment: &Environment) -> Result<Profiles> {
-    let path: PathBuf = match environment.get("VALETKEY_CONFIG") {
+    let path: PathBuf = match environment.raw("VALETKEY_CONFIG") {
         Some(path) => path.into(),
         None => match environment.config_directory() {
             Ok(directory) => directory.join("config.toml"),

@@ -65,11 +65,11 @@ impl Keychain {
 
     /// Known without asking libdbus, which would try to start a bus of its own.
     fn has_bus(&self) -> bool {
-        match self.environment.get("DBUS_SESSION_BUS_ADDRESS") {
+        match self.environment.raw("DBUS_SESSION_BUS_ADDRESS") {
             Some(address) => address != "disabled:",
             None => self
                 .environment
-                .get("XDG_RUNTIME_DIR")
+                .raw("XDG_RUNTIME_DIR")
                 .is_some_and(|directory| Path::new(directory).join("bus").exists()),
         }
     }
@@ -81,7 +81,7 @@ impl Keychain {
         let forbidden = self.environment.get("CI").is_some()
             || self.environment.get("VALETKEY_INTERACTIVE") == Some("never")
             || self.environment.get("GIT_TERMINAL_PROMPT") == Some("0");
-        screen.iter().any(|name| self.environment.get(name).is_some()) && !forbidden
+        screen.iter().any(|name| self.environment.raw(name).is_some()) && !forbidden
     }
 
     fn call<T: Send + 'static>(&self, patience: Duration, work: impl Work<T>) -> Answer<T> {

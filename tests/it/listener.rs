@@ -39,6 +39,29 @@ impl Waiting {
         answer.split(' ').nth(1).unwrap_or_default().to_owned()
     }
 
+    /// What the genuine redirect is answered, asked for below `origin` with these bytes among the
+    /// headers, on a connection that stays open for more or not.
+    fn redirected(&self, origin: &str, more: &[u8], open: bool) -> String {
+        let genuine = self.asked.approved();
+        let own = self.asked.redirect().origin().ascii_serialization();
+        let target = genuine.strip_prefix(&own).expect("below the origin");
+        let mut head = format!("GET {origin}{target} HTTP/1.1\r\n").into_bytes();
+        head.extend_from_slice(more);
+        head.extend_from_slice(format!("Host: 127.0.0.1:{}\r\n\r\n", self.asked.port()).as_bytes());
+        let mut connection = RawConnection::open(self.asked.port());
+        connection.send(&head).expect("it is read");
+        if !open {
+            connection.finish_sending();
+        }
+        String::from_utf8_lossy(&connection.read_to_end()).into_owned()
+    }
+
+    #[track_caller]
+    fn signs_in(self, what: &str) {
+        let finished = self.started.wait();
+        assert!(value(&finished, "password").is_some(), "{what}: {finished}");
+    }
+
     /// The genuine redirect still works, and nothing went out before it.
     #[track_caller]
     fn succeeds(self) {
@@ -83,6 +106,93 @@ fn attack_1_2_a_forged_redirect_is_refused_and_the_wait_goes_on() {
         assert_eq!(navigate(&format!("{redirect}?{query}")).status, 400, "{query}");
     }
     waiting.succeeds();
+}
+
+/// What other programs of this machine left in the browser, what a proxy or an old browser makes of
+/// a request, and how its bytes come: none of it is ours to judge.
+#[test]
+fn a_genuine_redirect_is_heard_whatever_comes_beside_it() {
+    let cookies = |count: usize, value: &str| -> Vec<u8> {
+        let cookie = |number| format!("c{number}={}; ", value.repeat(4090 / value.len()));
+        let all: String = (0..count).map(cookie).collect();
+        format!("Cookie: {all}\r\n").into_bytes()
+    };
+    let many = format!("Accept: {}\r\n", "text/html,".repeat(9_000)).into_bytes();
+    let lines = "X-Of-Somebody: x\r\n".repeat(2_000).into_bytes();
+    let beside: Vec<(&str, Vec<u8>)> = vec![
+        ("one cookie of ten thousand bytes", cookies(3, "x")),
+        ("as many cookies as a browser keeps", cookies(180, "x")),
+        ("a cookie in Latin-1", b"Cookie: name=caf\xe9; other=\xff\xfe\r\n".to_vec()),
+        ("a cookie in UTF-8", "Cookie: name=caf\u{e9}\u{1f600}\r\n".into()),
+        ("control characters", b"Cookie: a=\x01\x7f\x00\tb\r\n".to_vec()),
+        ("a long header", many),
+        ("many headers", lines),
+        ("odd lines", b"no colon\r\n: no name\r\nX:\r\n folded: line\r\n".to_vec()),
+        ("kept alive", b"Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n".to_vec()),
+        ("somebody's words", b"Authorization: Basic eA==\r\nX-Forwarded-Host: evil\r\n".to_vec()),
+    ];
+    for (what, more) in beside {
+        let waiting = Waiting::new();
+        let answer = waiting.redirected("", &more, true);
+        assert!(answer.starts_with("HTTP/1.1 303 "), "{what}: {answer}");
+        waiting.signs_in(what);
+    }
+    let waiting = Waiting::new();
+    let origin = waiting.asked.redirect().origin().ascii_serialization();
+    let answer = waiting.redirected(&origin, b"", true);
+    assert!(answer.starts_with("HTTP/1.1 303 "), "as to a proxy: {answer}");
+    waiting.signs_in("as to a proxy");
+    let waiting = Waiting::new();
+    let answer = waiting.redirected("", b"", false);
+    assert!(answer.starts_with("HTTP/1.1 303 "), "half-closed: {answer}");
+    waiting.signs_in("half-closed");
+}
+
+/// A browser that opens connections before it needs them, looks for an icon, and asks with HEAD or
+/// OPTIONS first.
+#[test]
+fn what_browsers_do_beside_the_redirect_uses_nothing_up() {
+    let waiting = Waiting::new();
+    let port = waiting.asked.port();
+    let ahead: Vec<_> = (0..40).map(|_| RawConnection::open(port)).collect();
+    let genuine = waiting.asked.approved();
+    for method in ["HEAD", "OPTIONS"] {
+        assert_eq!(waiting.request(method, &genuine, &[]).status, 405);
+    }
+    let icon = format!("http://127.0.0.1:{port}/favicon.ico");
+    assert_eq!(waiting.request("GET", &icon, &[("Sec-Fetch-Mode", "no-cors")]).status, 403);
+    assert_eq!(waiting.request("GET", &icon, &[]).status, 404);
+    waiting.succeeds();
+    drop(ahead);
+}
+
+/// An error gives nothing away, so it needs no `iss` where the server promises one; a code does.
+#[test]
+fn an_error_is_heard_without_the_issuer_that_was_promised() {
+    for (error, described, status, said) in [
+        ("invalid_scope", "nonce%20required", 4, "ended with invalid_scope (nonce required)"),
+        ("server_error", "a%0d%0ab", 4, "ended with server_error (ab)"),
+        ("server_error", "caf%e9", 4, "ended with server_error (caf)"),
+        ("temporarily_unavailable", "", 4, "ended with temporarily_unavailable"),
+        ("access_denied", "", 3, "was refused"),
+    ] {
+        let waiting = Waiting::new();
+        let state = waiting.asked.parameter("state");
+        let redirect = waiting.asked.parameter("redirect_uri");
+        let address = |state: &str| {
+            format!("{redirect}?error={error}&error_description={described}&state={state}")
+        };
+        assert_eq!(navigate(&address("another")).status, 400);
+        assert_eq!(navigate(&format!("{}&iss=https%3A%2F%2Fevil", address(&state))).status, 400);
+        let page = navigate(&waiting.asked.callback(&[("code", "c"), ("state", &state)]));
+        assert_eq!(page.status, 400, "a code without its issuer");
+        assert!(waiting.started.is_running());
+        let page = navigate(&address(&state));
+        assert_eq!((page.status, page.header("Location")), (303, Some("/failed")), "{error}");
+        let finished = waiting.started.wait();
+        finished.assert_status(status).assert_stderr_has(said);
+        assert_eq!(waiting.scene.authority.asked("/token"), 0);
+    }
 }
 
 /// Attacks 6.1-3 and 4, check 7: only a browser that goes to the very address is heard; no CORS

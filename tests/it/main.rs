@@ -10,6 +10,7 @@ mod attacks;
 mod aws;
 mod bazel;
 mod browser_flow;
+mod browsers;
 mod cargo;
 mod clockwork;
 mod defences;

@@ -1,12 +1,13 @@
 //! The loopback listener (RFC 8252 section 7.3). It takes one kind of request: a browser that is
 //! sent, as a whole page, to our own path. It says nothing that came from a request, and nobody
-//! can hold it up: connections are short, small and few, and the newest one wins.
+//! can hold it up: connections are short and few, and the newest one wins. A request's head is
+//! bytes: but for its first line and the headers that are judged, it is other programs' business.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use url::{Position, Url};
@@ -15,16 +16,23 @@ use crate::clock::{Clock, System};
 use crate::error::{Error, Kind};
 use crate::profile::Redirect;
 
-/// Bytes of a request's head.
-const HEAD: usize = 8 << 10;
+/// Bytes of a request's head. A browser keeps cookies by host and not by port, so it brings those
+/// of every other program of this machine: up to 180 of 4 KiB in Chromium, more than servers take.
+const HEAD: usize = 1 << 20;
 /// Seconds in which a request must have arrived whole.
 const ARRIVAL: Duration = Duration::from_secs(5);
 /// Seconds that a browser waits for the code exchange, which has its own limit below this.
 const EXCHANGE: Duration = Duration::from_secs(40);
 /// How long the last page may take to be asked for after the redirect to it.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Connections at a time; the oldest gives way.
+/// Connections at a time whose request is not there yet; the oldest gives way.
 const CONNECTIONS: usize = 16;
+/// Redirects at a time that wait for their verdict; a later one is turned away.
+const WAITING: usize = 8;
+/// Connections at a time on the whole; the next is accepted when one of them ends.
+const ALL: usize = 32;
+/// How long the listener rests when the system lets it accept nothing.
+const REST: Duration = Duration::from_millis(50);
 
 pub(super) struct Listener {
     pub(super) redirect: Url,
@@ -33,12 +41,13 @@ pub(super) struct Listener {
 
 /// A redirect arrived, and its browser waits.
 pub(super) struct Event {
-    pub(super) query: String,
+    pub(super) query: Vec<u8>,
     verdict: Sender<Verdict>,
     seen: Receiver<()>,
 }
 
 /// What the browser is shown.
+#[derive(PartialEq)]
 pub(super) enum Verdict {
     Welcome,
     Sorry,
@@ -127,12 +136,16 @@ pub(super) fn bind(
         authorities: named.chain([authority(&url)]).collect(),
         path: url.path().to_owned(),
         events: sender,
-        arriving: Mutex::default(),
-        farewell: Mutex::default(),
+        desk: Mutex::default(),
+        left: Condvar::new(),
     });
     for socket in [Some(socket), more.map(|(socket, _)| socket)].into_iter().flatten() {
         let office = Arc::clone(&office);
-        std::thread::spawn(move || office.serve(&socket));
+        let started = std::thread::Builder::new().spawn(move || office.serve(&socket));
+        started.map_err(|error| {
+            let what = "the sign-in cannot wait for the browser";
+            Error::new(Kind::Temporary, what).because(error).hint("close some programs")
+        })?;
     }
     Ok(Listener { redirect: url, events })
 }
@@ -149,148 +162,205 @@ struct Office {
     authorities: Vec<String>,
     path: String,
     events: Sender<Event>,
-    /// Connections whose request is not there yet, by the address of their other end.
-    arriving: Mutex<VecDeque<(SocketAddr, TcpStream)>>,
+    desk: Mutex<Desk>,
+    /// Told when a connection has ended.
+    left: Condvar,
+}
+
+#[derive(Default)]
+struct Desk {
+    /// Connections whose request is not there yet.
+    arriving: VecDeque<Arc<TcpStream>>,
+    all: usize,
+    waiting: usize,
     /// Told when the page after the redirect has been served.
-    farewell: Mutex<Option<Sender<()>>>,
+    farewell: Option<Sender<()>>,
 }
 
 /// What the head of a request asks for.
 #[derive(Debug, PartialEq)]
 enum Asked<'a> {
-    Redirect(&'a str),
+    /// The query.
+    Redirect(&'a [u8]),
     Page(bool),
     Refused(&'static str),
 }
 
 impl Office {
+    /// It ends with the process; the socket is closed by then at the latest.
     fn serve(self: &Arc<Self>, socket: &TcpListener) {
-        // It ends with the process; the socket is closed by then at the latest.
-        for stream in socket.incoming().flatten() {
-            let (Ok(copy), Ok(peer)) = (stream.try_clone(), stream.peer_addr()) else { continue };
-            {
-                let mut arriving = self.arriving();
-                arriving.push_back((peer, copy));
-                if arriving.len() > CONNECTIONS
-                    && let Some((_, oldest)) = arriving.pop_front()
-                {
-                    let _ = oldest.shutdown(Shutdown::Both);
-                }
+        for stream in socket.incoming() {
+            let Ok(stream) = stream.map(Arc::new) else {
+                System::start().sleep(REST);
+                continue;
+            };
+            self.admit(&stream);
+            let (office, own) = (Arc::clone(self), Arc::clone(&stream));
+            let visit = std::thread::Builder::new().spawn(move || office.attend(&own));
+            if visit.is_err() {
+                // Without a thread of its own it is served by this one, and others wait.
+                self.attend(&stream);
             }
-            let office = Arc::clone(self);
-            std::thread::spawn(move || {
-                let head = read_head(&mut &stream);
-                office.arriving().retain(|(other, _)| *other != peer);
-                if let Some(head) = head {
-                    office.receive(&stream, &head);
-                }
-            });
         }
     }
 
-    fn receive(&self, mut stream: &TcpStream, head: &str) {
+    fn admit(&self, stream: &Arc<TcpStream>) {
+        let mut desk = self.desk();
+        while desk.all >= ALL {
+            desk = self.left.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        }
+        desk.all += 1;
+        desk.arriving.push_back(Arc::clone(stream));
+        if desk.arriving.len() > CONNECTIONS
+            && let Some(oldest) = desk.arriving.pop_front()
+        {
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn attend(&self, stream: &Arc<TcpStream>) {
+        let head = read_head(stream);
+        self.desk().arriving.retain(|other| !Arc::ptr_eq(other, stream));
+        if let Some(head) = head {
+            self.receive(stream, &head);
+        }
+        let _ = stream.shutdown(Shutdown::Both);
+        self.desk().all -= 1;
+        self.left.notify_all();
+    }
+
+    fn receive(&self, mut stream: &TcpStream, head: &[u8]) {
         let asked = asked(head, &self.authorities, &self.path);
         let response = match asked {
             Asked::Refused(status) => page(status, REFUSED),
             Asked::Page(welcome) => page("200 OK", if welcome { WELCOME } else { SORRY }),
-            Asked::Redirect(query) => {
-                let (verdict, decided) = mpsc::channel();
-                let (farewell, seen) = mpsc::channel();
-                let event = Event { query: query.to_owned(), verdict, seen };
-                if self.events.send(event).is_err() {
-                    return;
-                }
-                let decided = decided.recv_timeout(EXCHANGE);
-                if !matches!(decided, Ok(Verdict::Strange)) {
-                    *self.farewell() = Some(farewell);
-                }
-                match decided {
-                    Ok(Verdict::Welcome) => see_other("/done"),
-                    Ok(Verdict::Sorry) | Err(_) => see_other("/failed"),
-                    Ok(Verdict::Strange) => page("400 Bad Request", REFUSED),
-                }
-            }
+            Asked::Redirect(query) => match self.decide(query) {
+                Some(Verdict::Welcome) => see_other("/done"),
+                Some(Verdict::Sorry) => see_other("/failed"),
+                Some(Verdict::Strange) => page("400 Bad Request", REFUSED),
+                None => page("503 Service Unavailable", REFUSED),
+            },
         };
+        let _ = stream.set_write_timeout(Some(ARRIVAL));
         let written = stream.write_all(response.as_bytes()).and_then(|()| stream.flush());
-        let _ = stream.shutdown(Shutdown::Both);
         if written.is_ok() && matches!(asked, Asked::Page(_)) {
-            let farewell = self.farewell().take();
+            let farewell = self.desk().farewell.take();
             if let Some(farewell) = farewell {
                 let _ = farewell.send(());
             }
         }
     }
 
-    fn arriving(&self) -> MutexGuard<'_, VecDeque<(SocketAddr, TcpStream)>> {
-        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the sign-in says of a redirect. `None`: too many others wait for that.
+    fn decide(&self, query: &[u8]) -> Option<Verdict> {
+        {
+            let mut desk = self.desk();
+            if desk.waiting >= WAITING {
+                return None;
+            }
+            desk.waiting += 1;
+        }
+        let (verdict, decided) = mpsc::channel();
+        let (farewell, seen) = mpsc::channel();
+        let sent = self.events.send(Event { query: query.to_owned(), verdict, seen });
+        let decided = decided.recv_timeout(EXCHANGE);
+        let mut desk = self.desk();
+        desk.waiting -= 1;
+        // Where nobody decides any more, the sign-in is over.
+        let verdict = decided.unwrap_or(Verdict::Sorry);
+        if sent.is_ok() && verdict != Verdict::Strange {
+            desk.farewell = Some(farewell);
+        }
+        Some(verdict)
     }
 
-    fn farewell(&self) -> MutexGuard<'_, Option<Sender<()>>> {
-        self.farewell.lock().unwrap_or_else(PoisonError::into_inner)
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The request line and headers, if they come in time and in bounds.
-fn read_head(stream: &mut &TcpStream) -> Option<String> {
+fn read_head(mut stream: &TcpStream) -> Option<Vec<u8>> {
     let clock = System::start();
     let mut head = Vec::new();
-    let mut buffer = [0; 1024];
+    let mut buffer = [0; 4096];
     loop {
         let left = ARRIVAL.checked_sub(clock.elapsed()).filter(|left| !left.is_zero())?;
         stream.set_read_timeout(Some(left)).ok()?;
-        let count = stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
+        let count = match stream.read(&mut buffer) {
+            Ok(count) => Some(count).filter(|count| *count > 0)?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => return None,
+        };
+        // The end may have come in pieces.
+        let from = head.len().saturating_sub(3);
         head.extend_from_slice(&buffer[..count]);
-        if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
-            head.truncate(end);
-            return String::from_utf8(head).ok();
-        }
         if head.len() > HEAD {
-            let _ =
-                stream.write_all(page("431 Request Header Fields Too Large", REFUSED).as_bytes());
+            let response = page("431 Request Header Fields Too Large", REFUSED);
+            let _ = stream.set_write_timeout(Some(ARRIVAL));
+            let _ = stream.write_all(response.as_bytes());
             return None;
+        }
+        if let Some(end) = head[from..].windows(4).position(|window| window == b"\r\n\r\n") {
+            head.truncate(from + end);
+            return Some(head);
         }
     }
 }
 
-fn asked<'a>(head: &'a str, authorities: &[String], path: &str) -> Asked<'a> {
-    let mut lines = head.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
+fn asked<'a>(head: &'a [u8], authorities: &[String], path: &str) -> Asked<'a> {
+    let ours =
+        |name: &[u8]| authorities.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name));
+    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
     else {
         return Asked::Refused("400 Bad Request");
     };
-    let headers: Vec<(&str, &str)> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name, value.trim()))
-        .collect();
-    let all = |wanted: &str| -> Vec<&str> {
-        let same = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        same.map(|(_, value)| *value).collect()
+    let headers: Vec<(&[u8], &[u8])> = lines.filter_map(|line| split_once(line, b':')).collect();
+    let all = |wanted: &str| -> Vec<&[u8]> {
+        let same = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()));
+        same.map(|(_, value)| value.trim_ascii()).collect()
     };
-    let printable = target.bytes().all(|byte| byte.is_ascii_graphic());
-    if !version.starts_with("HTTP/1.") || !printable {
+    // A byte beyond ASCII is a letter of somebody's; what can end a line or a word is none.
+    let visible = target.iter().all(|byte| !byte.is_ascii_control() && *byte != b' ');
+    if !version.starts_with(b"HTTP/1.") || !visible {
         return Asked::Refused("400 Bad Request");
     }
     let [host] = all("host")[..] else { return Asked::Refused("403 Forbidden") };
-    if !authorities.iter().any(|authority| authority == host) {
+    // RFC 9112 section 3.2.2: a proxy is asked with the whole URL, and a server takes it too.
+    let (named, target) = match target.get(..7) {
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"http://") => {
+            let rest = &target[7..];
+            let end = rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len());
+            (&rest[..end], &rest[end..])
+        }
+        _ => (host, target),
+    };
+    if !ours(host) || !ours(named) {
         return Asked::Refused("403 Forbidden");
     }
-    if method != "GET" {
+    if method != b"GET" {
         return Asked::Refused("405 Method Not Allowed");
     }
     // A page's script, image or frame is not a person's browser going somewhere (Fetch Metadata).
-    let only = |name: &str, value: &str| all(name).iter().all(|found| *found == value);
-    if !only("sec-fetch-mode", "navigate") || !only("sec-fetch-dest", "document") {
+    let only = |name: &str, value: &[u8]| all(name).iter().all(|found| *found == value);
+    if !only("sec-fetch-mode", b"navigate") || !only("sec-fetch-dest", b"document") {
         return Asked::Refused("403 Forbidden");
     }
-    let (asked_path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (asked_path, query) = split_once(target, b'?').unwrap_or((target, b""));
     match asked_path {
-        _ if asked_path == path && !query.is_empty() => Asked::Redirect(query),
-        "/done" => Asked::Page(true),
-        "/failed" => Asked::Page(false),
+        _ if asked_path == path.as_bytes() && !query.is_empty() => Asked::Redirect(query),
+        b"/done" => Asked::Page(true),
+        b"/failed" => Asked::Page(false),
         _ => Asked::Refused("404 Not Found"),
     }
+}
+
+fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let place = text.iter().position(|byte| *byte == at)?;
+    Some((&text[..place], &text[place + 1..]))
 }
 
 /// RFC 6749 section 3.1.2.5: the code leaves the address bar and the history.
@@ -320,11 +390,11 @@ const REFUSED: &str = concat!(include_str!("style.html"), include_str!("refused.
 
 /// For fuzzing: the query, if the head is one that is heard.
 #[cfg(any(test, fuzzing))]
-pub(super) fn fuzz(head: &str) -> Option<&str> {
+pub(super) fn fuzz(head: &[u8]) -> Option<&[u8]> {
     let Asked::Redirect(query) = asked(head, &["127.0.0.1:8765".to_owned()], "/callback") else {
         return None;
     };
-    assert!(head.starts_with("GET /callback?") && !query.contains([' ', '\r', '\n']));
+    assert!(head.starts_with(b"GET ") && !query.iter().any(|byte| b" \r\n".contains(byte)));
     Some(query)
 }
 
@@ -333,15 +403,27 @@ mod tests {
     use super::*;
 
     fn judge(head: &str) -> Asked<'_> {
-        asked(head, &["127.0.0.1:8765".to_owned()], "/callback")
+        asked(head.as_bytes(), &["127.0.0.1:8765".to_owned()], "/callback")
     }
 
     #[test]
     fn only_a_browser_that_goes_to_our_path_is_heard() {
         let head = "GET /callback?code=a HTTP/1.1\r\nhost: 127.0.0.1:8765";
-        assert_eq!(judge(head), Asked::Redirect("code=a"));
+        assert_eq!(judge(head), Asked::Redirect(b"code=a"));
         let browser = format!("{head}\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document");
-        assert_eq!(judge(&browser), Asked::Redirect("code=a"));
+        assert_eq!(judge(&browser), Asked::Redirect(b"code=a"));
+        // What a proxy would be asked, and what other programs left in the browser.
+        for head in [
+            "GET http://127.0.0.1:8765/callback?code=a HTTP/1.1\r\nHost: 127.0.0.1:8765",
+            "GET HTTP://127.0.0.1:8765/callback?code=a HTTP/1.1\r\nHost: 127.0.0.1:8765",
+            "GET /callback?code=a HTTP/1.0\r\nHost: 127.0.0.1:8765\r\nCookie: é=\u{1}; host: x",
+            "GET /callback?code=a HTTP/1.1\r\nX-Host: evil.example\r\nHOST:127.0.0.1:8765 ",
+            "GET /callback?code=a HTTP/1.1\r\n: x\r\nno colon\r\n folded: x\r\nHost: 127.0.0.1:8765",
+        ] {
+            assert_eq!(judge(head), Asked::Redirect(b"code=a"), "{head}");
+        }
+        let spoken = "GET /callback?code=a&x=\u{e9} HTTP/1.1\r\nHost: 127.0.0.1:8765";
+        assert_eq!(judge(spoken), Asked::Redirect("code=a&x=\u{e9}".as_bytes()));
         for (head, status) in [
             ("GET /favicon.ico HTTP/1.1\r\nHost: 127.0.0.1:8765", "404 Not Found"),
             ("GET /callback HTTP/1.1\r\nHost: 127.0.0.1:8765", "404 Not Found"),
@@ -351,6 +433,26 @@ mod tests {
             ("GET /callback?code=a HTTP/1.1\r\nHost: evil.example:8765", "403 Forbidden"),
             ("GET /callback?code=a HTTP/1.1\r\nHost: 127.0.0.1", "403 Forbidden"),
             ("GET /callback?code=a HTTP/1.1", "403 Forbidden"),
+            (
+                "GET http://evil.example/callback?code=a HTTP/1.1\r\nHost: 127.0.0.1:8765",
+                "403 Forbidden",
+            ),
+            (
+                "GET http://127.0.0.1:8765/callback?code=a HTTP/1.1\r\nHost: evil.example",
+                "403 Forbidden",
+            ),
+            (
+                "GET http://127.0.0.1:8765@evil.example/callback?code=a HTTP/1.1\r\n\
+                 Host: 127.0.0.1:8765",
+                "403 Forbidden",
+            ),
+            (
+                "GET https://127.0.0.1:8765/callback?code=a HTTP/1.1\r\nHost: 127.0.0.1:8765",
+                "404 Not Found",
+            ),
+            ("GET http://127.0.0.1:8765?code=a HTTP/1.1\r\nHost: 127.0.0.1:8765", "404 Not Found"),
+            ("GET /callback?code=a HTTP/1.1\r\nHost : 127.0.0.1:8765", "403 Forbidden"),
+            ("GET /callback?code=a HTTP/1.1\r\n Host: 127.0.0.1:8765", "403 Forbidden"),
             (
                 "GET /callback?code=a HTTP/1.1\r\nHost: 127.0.0.1:8765\r\nHost: evil.example",
                 "403 Forbidden",

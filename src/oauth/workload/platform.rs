@@ -59,7 +59,7 @@ pub(super) fn vouch(
         }
         IdentitySource::Platform(platform) => of(oauth, *platform, workload, audience)?,
         IdentitySource::Auto => {
-            let shows = |(_, sign): &&(Platform, &str)| environment.get(sign).is_some();
+            let shows = |(_, sign): &&(Platform, &str)| environment.raw(sign).is_some();
             let Some((platform, _)) = SIGNS.iter().find(shows) else {
                 return Err(lacks(
                     "no platform is here that vouches for this job".to_owned(),
@@ -102,7 +102,7 @@ fn of(
         }
         Platform::Kubernetes => {
             let names = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AZURE_FEDERATED_TOKEN_FILE"];
-            let path = names.into_iter().find_map(|name| environment.get(name));
+            let path = names.into_iter().find_map(|name| environment.raw(name));
             let missing = || {
                 let what = "no variable names the token file of this pod".to_owned();
                 lacks(what, "set token_file in the profile's [workload]")
@@ -146,7 +146,7 @@ fn github(oauth: &Oauth<'_>, audience: &str) -> Result<String, Failure> {
 /// GitHub says so in the file that describes the event.
 fn is_fork(environment: &Environment) -> bool {
     let event = environment.get("GITHUB_EVENT_NAME").unwrap_or_default();
-    let Some(path) = environment.get("GITHUB_EVENT_PATH") else { return false };
+    let Some(path) = environment.raw("GITHUB_EVENT_PATH") else { return false };
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(8 << 20).read_to_end(&mut text));
     let document: Value =

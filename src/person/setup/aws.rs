@@ -12,7 +12,7 @@ use crate::ui::shell_word;
 const KEY: &str = "credential_process";
 
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
-    let path = match setup.world.environment.get("AWS_CONFIG_FILE") {
+    let path = match setup.world.environment.raw("AWS_CONFIG_FILE") {
         Some(path) => PathBuf::from(path),
         None => setup.in_home(".aws/config")?,
     };

@@ -60,7 +60,7 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
 
 /// cargo itself prefers the old name without an ending where both are there.
 fn config_path(setup: &Setup<'_>) -> Result<PathBuf> {
-    let home = match setup.world.environment.get("CARGO_HOME") {
+    let home = match setup.world.environment.raw("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => setup.home()?.join(".cargo"),
     };
@@ -70,7 +70,7 @@ fn config_path(setup: &Setup<'_>) -> Result<PathBuf> {
 
 /// The link by its name where cargo would find it by that, else by its path.
 fn provider(link: &Path, setup: &Setup<'_>) -> Result<String> {
-    let path = setup.world.environment.get("PATH").unwrap_or_default();
+    let path = setup.world.environment.raw("PATH").unwrap_or_default();
     if std::env::split_paths(path).any(|directory| Some(directory.as_path()) == link.parent()) {
         return Ok(LINK.to_owned());
     }

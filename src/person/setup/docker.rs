@@ -52,9 +52,9 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
 
 fn config_path(setup: &Setup<'_>) -> Result<PathBuf> {
     let environment = setup.world.environment;
-    let directory = match environment.get("DOCKER_CONFIG") {
+    let directory = match environment.raw("DOCKER_CONFIG") {
         Some(directory) => PathBuf::from(directory),
-        None => PathBuf::from(environment.get("HOME").ok_or_else(|| {
+        None => PathBuf::from(environment.raw("HOME").ok_or_else(|| {
             Error::new(Kind::Failed, "there is no home directory").hint("set HOME")
         })?)
         .join(".docker"),

@@ -34,7 +34,7 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
 fn said(setup: &Setup<'_>) -> Result<Vec<String>> {
     let environment = setup.world.environment;
     let own = setup.program()?;
-    let path = environment.get("PATH").unwrap_or_default();
+    let path = environment.raw("PATH").unwrap_or_default();
     let position = |directory: Option<&Path>| {
         std::env::split_paths(path).position(|candidate| Some(candidate.as_path()) == directory)
     };

@@ -130,10 +130,10 @@ fn value_of<'l>(line: &'l str, key: &str) -> Option<&'l str> {
 fn settings_path(setup: &Setup<'_>) -> Result<PathBuf> {
     let environment = setup.world.environment;
     let named = ["npm_config_userconfig", "NPM_CONFIG_USERCONFIG"];
-    if let Some(path) = named.iter().find_map(|name| environment.get(name)) {
+    if let Some(path) = named.iter().find_map(|name| environment.raw(name)) {
         return Ok(path.into());
     }
-    match environment.get("HOME") {
+    match environment.raw("HOME") {
         Some(home) => Ok(Path::new(home).join(".npmrc")),
         None => Err(Error::new(Kind::Failed, "there is no home directory").hint("set HOME")),
     }

@@ -17,7 +17,7 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
         return Err(Error::new(Kind::Usage, what).hint("valetkey setup terraform"));
     }
     let (home, plugins) = if cfg!(windows) {
-        let home = setup.world.environment.get("APPDATA").map(PathBuf::from);
+        let home = setup.world.environment.raw("APPDATA").map(PathBuf::from);
         let home = home.ok_or_else(|| Error::new(Kind::Failed, "APPDATA is not set"))?;
         (home.clone(), home.join("terraform.d").join("plugins"))
     } else {
@@ -27,7 +27,7 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = setup.link_at(plugins.join(LINK))?.into_iter().collect();
     let own = home.join(if cfg!(windows) { "terraform.rc" } else { ".terraformrc" });
     let tofu = home.join(if cfg!(windows) { "tofu.rc" } else { ".tofurc" });
-    let first = setup.world.environment.get("TF_CLI_CONFIG_FILE").map_or(own, PathBuf::from);
+    let first = setup.world.environment.raw("TF_CLI_CONFIG_FILE").map_or(own, PathBuf::from);
     // tofu reads its own file instead where there is one.
     for path in [Some(first), tofu.is_file().then_some(tofu)].into_iter().flatten() {
         let before = super::text_of(&path)?;

@@ -21,7 +21,7 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
         );
     };
     let mut steps: Vec<Step> = setup.link(LINK)?.into_iter().collect();
-    let path = match setup.world.environment.get("VAULT_CONFIG_PATH") {
+    let path = match setup.world.environment.raw("VAULT_CONFIG_PATH") {
         Some(path) => PathBuf::from(path),
         None => setup.in_home(".vault")?,
     };
