@@ -17,7 +17,15 @@ use crate::environment::Environment;
 pub struct Finished {
     pub success: bool,
     pub output: Vec<u8>,
+    /// The beginning of what it wrote to standard error, as much as says why it failed.
+    pub errors: Vec<u8>,
 }
+
+/// Bytes of standard error that are kept.
+const ERRORS: u64 = 1 << 12;
+
+/// How long what a program wrote to standard error may be on its way after its end.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Is set for a program that took our place: what it starts may be us, and must not go round.
 const HANDED_OVER: &str = "VALETKEY_HANDED_OVER";
@@ -71,14 +79,25 @@ pub fn run(
     limit: Duration,
 ) -> std::io::Result<Finished> {
     let mut command = command(program, arguments, environment, hidden);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
     let (mut to, mut from) = (child.stdin.take(), child.stdout.take());
+    let complaints = child.stderr.take();
     let input = zeroize::Zeroizing::new(input.to_vec());
     std::thread::spawn(move || {
         // A program that does not read its input is no failure; its answer tells.
         if let Some(to) = &mut to {
             let _ = to.write_all(&input);
         }
+    });
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let Some(mut complaints) = complaints else { return };
+        let mut errors = Vec::new();
+        let _ = complaints.by_ref().take(ERRORS).read_to_end(&mut errors);
+        let _ = said.send(errors);
+        // The rest is read so that the program does not wait for a reader.
+        let _ = std::io::copy(&mut complaints, &mut std::io::sink());
     });
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -87,7 +106,13 @@ pub fn run(
         let _ = sender.send(read.map(|_| output));
     });
     match receiver.recv_timeout(limit) {
-        Ok(output) => Ok(Finished { output: output?, success: child.wait()?.success() }),
+        Ok(output) => {
+            let success = child.wait()?.success();
+            // What it started may keep standard error open, so the end of it is not waited for.
+            let patience = if success { Duration::ZERO } else { LAST_WORDS };
+            let errors = heard.recv_timeout(patience).unwrap_or_default();
+            Ok(Finished { output: output?, success, errors })
+        }
         Err(_) => {
             let _ = child.kill();
             let _ = child.wait();
@@ -181,7 +206,9 @@ mod tests {
         // One that answers much without reading anything is no trouble.
         let finished = shell("exec head -c 300000 /dev/zero", LONG).unwrap();
         assert!(finished.success && finished.output.len() == 300_000);
-        assert!(!shell("exit 3", LONG).unwrap().success);
+        let failed = shell("echo why >&2; head -c 300000 /dev/zero >&2; exit 3", LONG).unwrap();
+        assert!(!failed.success && failed.errors.starts_with(b"why\n"));
+        assert_eq!(failed.errors.len() as u64, ERRORS);
     }
 
     #[test]

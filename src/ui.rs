@@ -366,6 +366,12 @@ pub fn shell_word(word: &str) -> String {
     }
 }
 
+/// Words as a line for a shell.
+#[must_use]
+pub fn shell_line(words: &[&str]) -> String {
+    words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
+}
+
 /// Text for a terminal: no control characters but line ends, no escape sequences, no invisible or
 /// direction-changing characters, so that a stranger's text can neither act nor lie (CVE-2024-50349).
 #[must_use]

@@ -238,6 +238,14 @@ fn is_dockers_own(server: &str) -> bool {
     hub && matches!(url.path().trim_matches('/'), "v1/access-token" | "v1/refresh-token")
 }
 
+/// What docker would say to store, ask back or erase a credential of its own keeping. `None`: it
+/// is for nobody but docker.
+#[must_use]
+pub fn about(verb: Verb, server: &str, username: &str, secret: Secret) -> Option<Request> {
+    let resource = resource(server.trim(), Some(username))?;
+    Some(request(verb, resource, Some(Presented::alone(secret))))
+}
+
 fn request(verb: Verb, resource: Resource, presented: Option<Presented>) -> Request {
     Request { verb, resource, caller: Caller::Patient, lifetime: LIFETIME, presented, proof: None }
 }

@@ -233,7 +233,7 @@ fn setup_puts_us_first_into_gos_own_list() {
     setup(&[]).assert_status(0).assert_stderr_has("nothing to do");
     setup(&["--undo"]).assert_status(0);
     assert_eq!(list(), "netrc");
-    setup(&["--undo"]).assert_status(0).assert_stderr_has("nothing to do");
+    setup(&["--undo"]).assert_status(0).assert_stderr_has("nothing to undo");
     std::fs::write(&state, "git /home/me; netrc\n").expect("it is there");
     setup(&[]).assert_status(0);
     assert_eq!(list(), format!("{ours}; git /home/me; netrc"));

@@ -394,7 +394,7 @@ fn setup_makes_the_link_and_says_what_it_stands_in_front_of() {
     scene.sandbox.run("keyring", &["get", "system", "a"]).run().assert(1, "", "");
     setup(&["--undo"]).assert_status(0);
     assert!(link.symlink_metadata().is_err());
-    setup(&["--undo"]).assert_status(0).assert_stderr_has("nothing to do");
+    setup(&["--undo"]).assert_status(0).assert_stderr_has("nothing to undo");
     // In front of, behind, and in the place of another one.
     let other = scene.sandbox.root().join("other");
     std::fs::create_dir(&other).expect("a directory");

@@ -57,7 +57,7 @@ fn aws_gets_a_profile_for_each_role() {
     assert!(!left.contains("[profile valetkey]") && left.contains("[profile valetkey-deploy-it]"));
     setup(&sandbox, &["aws", "--undo"]).assert_status(0);
     assert!(text(&sandbox, CONFIG).is_none());
-    setup(&sandbox, &["aws", "--undo"]).assert_stderr_has("nothing to do");
+    setup(&sandbox, &["aws", "--undo"]).assert_stderr_has("nothing to undo");
     // Another place, as CI systems like it.
     let path = sandbox.root().join("work/aws.ini");
     sandbox.env("AWS_CONFIG_FILE", &path);
@@ -83,7 +83,7 @@ fn aws_keeps_what_it_had() {
     let refused = setup(&sandbox, &["aws", "--host", STS]);
     refused.assert_status(1).assert_stderr_has("has credential_process = other thing already");
     assert_eq!(text(&sandbox, CONFIG).as_deref(), Some(other));
-    setup(&sandbox, &["aws", "--undo"]).assert_stderr_has("nothing to do");
+    setup(&sandbox, &["aws", "--undo"]).assert_stderr_has("nothing to undo");
     setup(&sandbox, &["aws", "--host", STS, "--replace"]).assert_status(0);
     assert!(!text(&sandbox, CONFIG).expect("a file").contains("other"));
 }
@@ -121,10 +121,18 @@ fn google_gets_a_configuration_that_a_person_may_add_to() {
     let now: Value = serde_json::from_str(&text(&sandbox, name).expect("a file")).expect("JSON");
     assert_eq!(now, own);
     sandbox.write(name, b"[[", 0o600);
-    setup(&sandbox, &["google"]).assert_status(1).assert_stderr_has("is not JSON");
+    setup(&sandbox, &["google"]).assert_status(1).assert_stderr_has("is not a JSON object");
+    // What a person wrote is not setup's to remove, whatever it is.
+    setup(&sandbox, &["google", "--undo"])
+        .assert_status(1)
+        .assert_stderr_has("hint: mend it, or rm");
+    assert_eq!(text(&sandbox, name).as_deref(), Some("[["));
+    sandbox.write(name, own.to_string().as_bytes(), 0o600);
     setup(&sandbox, &["google", "--undo"]).assert_status(0);
-    assert!(text(&sandbox, name).is_none());
-    setup(&sandbox, &["google", "--undo"]).assert_stderr_has("nothing to do");
+    own.as_object_mut().expect("an object").remove("credential_source");
+    let left: Value = serde_json::from_str(&text(&sandbox, name).expect("a file")).expect("JSON");
+    assert_eq!(left, own);
+    setup(&sandbox, &["google", "--undo"]).assert_stderr_has("nothing to undo");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn cargo_gets_a_link_and_one_more_provider() {
     setup(&sandbox, &["cargo"]).assert_status(0).assert_stderr_has("nothing to do");
     setup(&sandbox, &["cargo", "--undo"]).assert_status(0).assert_stdout("");
     assert!(!config.exists() && !link.exists());
-    setup(&sandbox, &["cargo", "--undo"]).assert_status(0).assert_stderr_has("nothing to do");
+    setup(&sandbox, &["cargo", "--undo"]).assert_status(0).assert_stderr_has("nothing to undo");
 }
 
 #[test]
@@ -197,7 +197,6 @@ fn terraforms_configuration_keeps_what_it_had() {
 fn what_terraform_could_not_use_is_refused() {
     let sandbox = sandbox();
     for (content, why) in [
-        ("credentials_helper \"other\" {\n}\n", "names the helper other, and can name only one"),
         ("{\"plugin_cache_dir\": \"x\"}\n", "cannot be understood"),
         ("a = <<EOF\nx\nEOF\n", "cannot be understood"),
     ] {
@@ -207,5 +206,11 @@ fn what_terraform_could_not_use_is_refused() {
         finished.assert_stderr_has("hint: change it by hand: credentials_helper \"valetkey\" {");
         assert_eq!(text(&file).as_deref(), Some(content));
     }
+    let other = "credentials_helper \"other\" {\n}\n# end\n";
+    let file = sandbox.write("home/.terraformrc", other.as_bytes(), 0o644);
+    let refused = setup(&sandbox, &["terraform"]);
+    refused.assert_status(1).assert_stderr_has("names the helper other, and can name only one");
+    refused.assert_stderr_has("hint: --replace puts valetkey in its place");
+    assert_eq!(text(&file).as_deref(), Some(other));
     assert!(!sandbox.home().join(".terraform.d").exists());
 }

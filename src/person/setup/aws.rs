@@ -1,9 +1,10 @@
 //! `valetkey setup aws`: a profile of AWS's own configuration for each role, whose
 //! `credential_process` is us. Lines that are there stay as they are.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use super::{Setup, Step, rewritten, text_of};
+use super::files::Lines;
+use super::{Setup, Step, taken};
 use crate::error::{Error, Kind, Result};
 use crate::model::Resource;
 use crate::profile::{Exchange, Prefix};
@@ -12,42 +13,31 @@ use crate::ui::shell_word;
 const KEY: &str = "credential_process";
 
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
-    let path = match setup.world.environment.raw("AWS_CONFIG_FILE") {
-        Some(path) => PathBuf::from(path),
-        None => setup.in_home(".aws/config")?,
-    };
-    let before = text_of(&path)?;
-    let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
-    let program = setup.program()?;
-    let Some(program) = program.to_str().filter(|path| !path.contains(['\n', '#'])) else {
-        let what = format!("AWS's configuration cannot hold the path {}", program.display());
-        return Err(Error::new(Kind::Failed, what).hint("give valetkey's directory a plain name"));
-    };
-    let command = format!("{} aws ", shell_word(program));
+    let file = setup.open(&setup.file("AWS_CONFIG_FILE", ".aws/config")?)?;
+    let mut config = Config { lines: Lines::of(file.text()), path: file.path(), setup };
+    let mut tell = Vec::new();
     if setup.typed.undo {
         let meant = match setup.typed.hosts.is_empty() {
             true => None,
             false => Some(roles(setup)?),
         };
-        take_back(&mut lines, &command, meant.as_deref());
+        config.take_back(meant.as_deref());
     } else {
+        let program = setup.program()?;
+        let Some(program) = program.to_str().filter(|path| !path.contains(['\n', '#'])) else {
+            let what = format!("AWS's configuration cannot hold the path {}", program.display());
+            let error = Error::new(Kind::Failed, what);
+            return Err(error.hint("give valetkey's directory a plain name"));
+        };
         for Role { name, url } in roles(setup)? {
-            let wanted = format!("{command}{}", shell_word(&url));
-            write(&mut lines, &name, &wanted, setup.typed.replace)
-                .map_err(|other| taken(&path, &name, &other))?;
+            config.write(&name, &format!("{} aws {}", shell_word(program), shell_word(&url)))?;
+            tell.push(Step::Tell(format!("# to use it: aws --profile {name} ...")));
         }
     }
-    let mut after = lines.join("\n");
-    if !after.is_empty() {
-        after.push('\n');
-    }
-    let mut steps: Vec<Step> = rewritten(path, &before, after).into_iter().collect();
-    if !setup.typed.undo && !steps.is_empty() {
-        for Role { name, .. } in roles(setup)? {
-            steps.push(Step::Tell(format!("# to use it: aws --profile {name} ...")));
-        }
-    }
-    Ok(steps)
+    let ours = config.lines.iter().any(|line| config.url(line).is_some());
+    let after = config.lines.text();
+    let Some(written) = file.says(&after, ours, setup) else { return Ok(Vec::new()) };
+    Ok(std::iter::once(written).chain(tell).collect())
 }
 
 /// One role, by the name of the AWS profile that gets its keys.
@@ -95,69 +85,99 @@ fn roles(setup: &Setup<'_>) -> Result<Vec<Role>> {
     setup.typed.hosts.iter().map(role).collect()
 }
 
-fn taken(path: &std::path::Path, name: &str, other: &str) -> Error {
-    let what = format!("profile {name} of {} has {KEY} = {other} already", path.display());
-    Error::new(Kind::Failed, what).hint("--replace puts valetkey in its place")
+/// AWS's configuration, line by line.
+struct Config<'a> {
+    lines: Lines<'a>,
+    path: &'a Path,
+    setup: &'a Setup<'a>,
 }
 
-/// Puts the command into the section of this name. The error is the command that is there.
-fn write(
-    lines: &mut Vec<String>,
-    name: &str,
-    command: &str,
-    replace: bool,
-) -> std::result::Result<(), String> {
-    let line = format!("{KEY} = {command}");
-    let Some(start) = lines.iter().position(|line| section(line) == Some(name)) else {
-        if lines.last().is_some_and(|line| !line.trim().is_empty()) {
-            lines.push(String::new());
-        }
-        lines.extend([format!("[profile {name}]"), line]);
-        return Ok(());
-    };
-    let end = end_of(lines, start);
-    match (start + 1..end).find(|&at| value(&lines[at]).is_some()) {
-        Some(at) => match value(&lines[at]) {
-            Some(there) if there == command => Ok(()),
-            Some(there) if !replace => Err(there.to_owned()),
-            _ => {
-                lines[at] = line;
-                Ok(())
+impl Config<'_> {
+    /// Puts a command into the section of this name.
+    fn write(&mut self, name: &str, command: &str) -> Result<()> {
+        let line = format!("{KEY} = {command}");
+        let Some(start) = self.lines.iter().position(|line| section(line) == Some(name)) else {
+            if self.lines.iter().next_back().is_some_and(|line| !line.trim().is_empty()) {
+                self.lines.push("");
             }
-        },
-        None => {
-            lines.insert(start + 1, line);
-            Ok(())
+            self.lines.push(format!("[profile {name}]"));
+            self.lines.push(line);
+            self.setup.note(self.path, name, None);
+            return Ok(());
+        };
+        let end = self.end_of(start);
+        let present = (start + 1..end).find(|&at| value(self.lines.get(at)).is_some());
+        let Some(at) = present else {
+            self.lines.insert(start + 1, line);
+            return Ok(());
+        };
+        let there = self.lines.get(at).to_owned();
+        let other = value(&there).unwrap_or_default();
+        if other == command {
+            return Ok(());
         }
+        // From where this program was before.
+        if self.url(&there).is_none() {
+            if !self.setup.typed.replace {
+                let path = self.path.display();
+                return Err(taken(format!("profile {name} of {path} has {KEY} = {other} already")));
+            }
+            self.setup.note(self.path, format!("{name}.{KEY}"), Some(&there));
+        }
+        self.lines.set(at, line);
+        Ok(())
     }
-}
 
-/// Removes our lines, and the sections that have nothing else.
-fn take_back(lines: &mut Vec<String>, command: &str, meant: Option<&[Role]>) {
-    let is_meant = |line: &str| {
-        let url = value(line).and_then(|there| there.strip_prefix(command));
-        url.is_some_and(|url| {
+    /// Removes our lines, and the sections that setup wrote and that have nothing else.
+    fn take_back(&mut self, meant: Option<&[Role]>) {
+        let is_meant = |url: &str| {
             meant.is_none_or(|roles| roles.iter().any(|role| shell_word(&role.url) == url))
-        })
-    };
-    while let Some(at) = lines.iter().position(|line| is_meant(line)) {
-        lines.remove(at);
-        let start = (0..at).rev().find(|&above| lines[above].trim_start().starts_with('['));
-        let Some(start) = start else { continue };
-        let end = end_of(lines, start);
-        if lines[start + 1..end].iter().all(|line| line.trim().is_empty()) {
-            lines.drain(start..end);
-            // The empty line that we put above it.
-            if start == lines.len() && lines.last().is_some_and(|line| line.trim().is_empty()) {
-                lines.pop();
+        };
+        while let Some(at) =
+            (0..self.lines.len()).find(|&at| self.url(self.lines.get(at)).is_some_and(is_meant))
+        {
+            let start = (0..at).rev().find(|&above| is_header(self.lines.get(above)));
+            let name = start.and_then(|start| section(self.lines.get(start))).map(str::to_owned);
+            let name = name.unwrap_or_default();
+            if let Some(other) = self.setup.noted(self.path, &format!("{name}.{KEY}")).flatten() {
+                self.lines.set(at, other);
+                continue;
+            }
+            self.lines.remove(at);
+            let (Some(start), Some(None)) = (start, self.setup.noted(self.path, &name)) else {
+                continue;
+            };
+            let end = self.end_of(start);
+            let header = self.lines.get(start).trim() == format!("[profile {name}]");
+            if header && (start + 1..end).all(|line| self.lines.get(line).trim().is_empty()) {
+                (start..end).for_each(|_| self.lines.remove(start));
+                // The empty line that we put above it.
+                let last = self.lines.len().checked_sub(1);
+                if let Some(last) = last.filter(|last| last + 1 == start)
+                    && self.lines.get(last).is_empty()
+                {
+                    self.lines.remove(last);
+                }
             }
         }
     }
+
+    /// The URL of a line that is ours, wherever this program was when it was written.
+    fn url<'l>(&self, line: &'l str) -> Option<&'l str> {
+        let (program, url) = value(line)?.rsplit_once(" aws ")?;
+        let quoted = program.strip_prefix('\'').and_then(|program| program.strip_suffix('\''));
+        let program = quoted.map_or(program.to_owned(), |quoted| quoted.replace(r"'\''", "'"));
+        self.setup.is_own(&program).then_some(url)
+    }
+
+    fn end_of(&self, start: usize) -> usize {
+        let next = (start + 1..self.lines.len()).find(|&at| is_header(self.lines.get(at)));
+        next.unwrap_or(self.lines.len())
+    }
 }
 
-fn end_of(lines: &[String], start: usize) -> usize {
-    let next = lines[start + 1..].iter().position(|line| line.trim_start().starts_with('['));
-    next.map_or(lines.len(), |next| start + 1 + next)
+fn is_header(line: &str) -> bool {
+    line.trim_start().starts_with('[')
 }
 
 /// The name of the profile that a line begins.
@@ -170,31 +190,4 @@ fn section(line: &str) -> Option<&str> {
 fn value(line: &str) -> Option<&str> {
     let (key, value) = line.split_once('=')?;
     (key.trim() == KEY).then(|| value.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_taken_back() {
-        for before in [
-            "",
-            "[default]\nregion = x\n",
-            "[profile valetkey]\nregion = x\n\n[profile b]\n",
-            "# mine\n[profile a]\ncredential_process = other aws https://x\n",
-        ] {
-            let lines = || before.lines().map(str::to_owned).collect::<Vec<_>>();
-            let mut changed = lines();
-            let command = "/a/valetkey aws ";
-            write(&mut changed, "valetkey", "/a/valetkey aws https://s", false).unwrap();
-            assert_ne!(changed, lines());
-            let once = changed.clone();
-            write(&mut changed, "valetkey", "/a/valetkey aws https://s", false).unwrap();
-            assert_eq!(changed, once);
-            assert!(write(&mut changed, "valetkey", "/b aws https://s", false).is_err());
-            take_back(&mut changed, command, None);
-            assert_eq!(changed, lines(), "{before}");
-        }
-    }
 }

@@ -1,16 +1,17 @@
 //! `valetkey setup go`: one more command in go's own list, which `go env` keeps.
 
-use std::ffi::OsStr;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use super::{Setup, Step};
+use super::{Setup, Step, files, tool};
 use crate::error::{Error, Kind, Result};
 use crate::program;
 
 const VARIABLE: &str = "GOAUTH";
 /// What go does where nothing is set.
 const DEFAULT: &str = "netrc";
+
+/// What go does not send, where it is the whole list.
+const OFF: &str = "off";
 
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     setup.no_hosts("go asks its commands about every host")?;
@@ -21,27 +22,55 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
             .hint(format!("unset it, or put this first in its list: {own}")));
     }
     let present = present(setup)?;
+    let files: Vec<PathBuf> = file(setup)?.into_iter().collect();
     let mut list: Vec<&str> = present.split(';').map(str::trim).collect();
-    let there = list.contains(&own.as_str());
-    match (setup.typed.undo, there) {
-        (false, true) | (true, false) => return Ok(Vec::new()),
-        (true, true) => list.retain(|entry| *entry != own),
-        (false, false) if list == ["off"] && !setup.typed.replace => {
+    let is_ours = |entry: &str| entry == own || is_ours(entry, setup);
+    if setup.typed.undo {
+        let before = list.len();
+        list.retain(|entry| !is_ours(entry));
+        if list.len() == before {
+            return Ok(Vec::new());
+        }
+        if let Some(steps) = setup.restored(&files)? {
+            return Ok(steps);
+        }
+    } else {
+        if list.contains(&own.as_str()) {
+            return Ok(Vec::new());
+        }
+        if list == [OFF] && !setup.typed.replace {
             return Err(Error::new(Kind::Failed, "GOAUTH is off: go is to send no credentials")
                 .hint("--replace turns it on, for valetkey alone"));
         }
-        (false, false) => {
-            list.retain(|entry| *entry != "off" && !setup.typed.replace);
-            // The first that answers wins.
-            list.insert(0, &own);
-        }
+        files.iter().for_each(|file| setup.note(file, VARIABLE, Some(&present)));
+        list.retain(|entry| *entry != OFF && !setup.typed.replace && !is_ours(entry));
+        // The first that answers wins.
+        list.insert(0, &own);
     }
+    let noted = files.first().and_then(|file| setup.noted(file, VARIABLE)).flatten();
     let words = match list.as_slice() {
-        [] | [DEFAULT] => ["-u".to_owned(), VARIABLE.to_owned()],
+        [] => match noted.as_deref().filter(|noted| setup.typed.undo && *noted != DEFAULT) {
+            Some(noted) => ["-w".to_owned(), format!("{VARIABLE}={noted}")],
+            None => ["-u".to_owned(), VARIABLE.to_owned()],
+        },
+        [DEFAULT] => ["-u".to_owned(), VARIABLE.to_owned()],
         list => ["-w".to_owned(), format!("{VARIABLE}={}", list.join("; "))],
     };
     let go = ["go".to_owned(), "env".to_owned()];
-    Ok(vec![Step::Run(go.into_iter().chain(words).collect())])
+    Ok(vec![Step::Run { words: go.into_iter().chain(words).collect(), files }])
+}
+
+/// Whether an entry is what `command` makes for this program, wherever it was.
+fn is_ours(entry: &str, setup: &Setup<'_>) -> bool {
+    entry.strip_suffix(" goauth").is_some_and(|program| setup.is_own(program.trim_matches('\'')))
+}
+
+/// The file that `go env -w` writes.
+fn file(setup: &Setup<'_>) -> Result<Option<PathBuf>> {
+    let output = tool::output(&["go", "env", "GOENV"], setup.world)?;
+    let path = PathBuf::from(String::from_utf8_lossy(&output).trim());
+    // Where it is off, go says so when it is to write.
+    if path.is_absolute() { files::followed(&path).map(Some) } else { Ok(None) }
 }
 
 /// As go splits it: quotes around a word, and no way to write one inside.
@@ -60,18 +89,17 @@ fn command(program: &Path) -> Result<String> {
 
 /// The list as go has it now.
 fn present(setup: &Setup<'_>) -> Result<String> {
-    let failed = |what: &str| Error::new(Kind::Failed, what);
-    let environment = setup.world.environment;
-    let go = program::find("go", environment)
-        .ok_or_else(|| failed("go is not on PATH").hint("install go 1.24 or later"))?;
-    let hidden = |name: &str| setup.world.profiles.is_secret_variable(name);
-    let arguments = ["env", VARIABLE].map(OsStr::new);
-    let limit = Duration::from_secs(30);
-    let ran = program::run(go.as_os_str(), &arguments, b"", environment, hidden, limit)
-        .map_err(|error| failed("go cannot be run").because(error))?;
-    match String::from_utf8_lossy(&ran.output).trim() {
+    if program::find("go", setup.world.environment).is_none() {
+        let what = "go is not on PATH";
+        return Err(Error::new(Kind::Failed, what).hint("install go 1.24 or later"));
+    }
+    let output = tool::output(&["go", "env", VARIABLE], setup.world)?;
+    match String::from_utf8_lossy(&output).trim() {
         // Before 1.24 it is a variable like any other.
-        "" => Err(failed("this go knows no GOAUTH").hint("install go 1.24 or later")),
+        "" => {
+            Err(Error::new(Kind::Failed, "this go knows no GOAUTH")
+                .hint("install go 1.24 or later"))
+        }
         list => Ok(list.to_owned()),
     }
 }

@@ -12,33 +12,31 @@ const NAME: &str = "keyring";
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     setup.no_hosts("pip and uv ask one keyring about every host")?;
     let link = setup.link(NAME)?;
-    if let Some(Step::Link { link, .. }) = &link
-        && link.symlink_metadata().is_ok()
-    {
-        let what = format!("{} is another program", link.display());
+    let (path, mut steps) = (link.path, link.steps);
+    if !setup.typed.undo && !steps.is_empty() && path.symlink_metadata().is_ok() {
+        let what = format!("{} is another program", path.display());
         return Err(Error::new(Kind::Failed, what)
             .hint("put valetkey into a directory of its own, before that one on PATH"));
     }
-    let mut steps: Vec<Step> = link.into_iter().collect();
     if steps.is_empty() && !setup.typed.print {
         return Ok(steps);
     }
     let said = match setup.typed.undo {
         true => vec!["pip config unset global.keyring-provider".to_owned()],
-        false => said(setup)?,
+        false => said(setup, path.parent())?,
     };
     steps.extend(said.into_iter().map(Step::Tell));
     Ok(steps)
 }
 
-fn said(setup: &Setup<'_>) -> Result<Vec<String>> {
+fn said(setup: &Setup<'_>, directory: Option<&Path>) -> Result<Vec<String>> {
     let environment = setup.world.environment;
     let own = setup.program()?;
     let path = environment.raw("PATH").unwrap_or_default();
     let position = |directory: Option<&Path>| {
         std::env::split_paths(path).position(|candidate| Some(candidate.as_path()) == directory)
     };
-    let ours = position(own.parent());
+    let ours = position(directory);
     let order = match program::next(NAME, Some(&own), environment) {
         Some(next) if ours.is_none() || position(next.parent()) < ours => {
             format!("warning: {} comes first on PATH: nobody will ask valetkey", next.display())

@@ -2,15 +2,13 @@
 //! kubectl's own program writes the file. One user does for every cluster, because kubectl says
 //! which one it is about to talk to; contexts that are there stay as they are.
 
-use std::ffi::OsStr;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Setup, Step};
+use super::{Setup, Step, files, taken, tool};
 use crate::error::{Error, Kind, Result};
 use crate::model::Resource;
-use crate::program;
 
 const USER: &str = "valetkey";
 /// Behind the name of a context that we made from another.
@@ -19,9 +17,33 @@ const OURS: &str = "-valetkey";
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     let config = view(setup)?;
     let contexts: Vec<Context> = list(&config, "contexts").filter_map(Context::read).collect();
-    match setup.typed.undo {
-        true => Ok(taken_back(setup, &config, &contexts)?),
-        false => written(setup, &config, &contexts),
+    let files = files(setup)?;
+    let steps = match setup.typed.undo {
+        true => taken_back(setup, &config, &contexts, &files)?,
+        false => written(setup, &config, &contexts)?,
+    };
+    let with_files = |step| match step {
+        Step::Run { words, .. } => Step::Run { words, files: files.clone() },
+        step => step,
+    };
+    Ok(steps.into_iter().map(with_files).collect())
+}
+
+/// The files that kubectl may write: those of its variable that are there, else one of them, else
+/// the one in the home directory.
+fn files(setup: &Setup<'_>) -> Result<Vec<PathBuf>> {
+    let named = setup.world.environment.raw("KUBECONFIG").unwrap_or_default();
+    let mut named: Vec<PathBuf> =
+        std::env::split_paths(named).filter(|path| !path.as_os_str().is_empty()).collect();
+    if named.is_empty() {
+        named.push(setup.home()?.join(".kube/config"));
+    }
+    let absolute =
+        |path: &PathBuf| files::followed(&std::path::absolute(path).unwrap_or(path.clone()));
+    let there: Vec<&PathBuf> = named.iter().filter(|path| path.exists()).collect();
+    match (there.as_slice(), named.last()) {
+        ([], Some(last)) => Ok(vec![absolute(last)?]),
+        (there, _) => there.iter().map(|path| absolute(path)).collect(),
     }
 }
 
@@ -55,20 +77,18 @@ fn list<'v>(config: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
 
 /// The kubeconfig as kubectl sees it, whatever files it is made of; secrets are left out.
 fn view(setup: &Setup<'_>) -> Result<Value> {
-    let environment = setup.world.environment;
-    let Some(path) = program::find("kubectl", environment) else {
-        return Err(Error::new(Kind::Failed, "kubectl is not on PATH").hint("install kubectl"));
-    };
-    let hidden = |name: &str| setup.world.profiles.is_secret_variable(name);
-    let arguments = ["config", "view", "-o", "json"].map(OsStr::new);
-    let limit = Duration::from_secs(30);
-    let failed = || Error::new(Kind::Failed, "kubectl cannot read its configuration");
-    let finished = program::run(path.as_os_str(), &arguments, b"", environment, hidden, limit)
-        .map_err(|error| failed().because(error))?;
-    match serde_json::from_slice(&finished.output) {
-        Ok(config) if finished.success => Ok(config),
-        _ => Err(failed().hint("kubectl config view")),
-    }
+    let output = tool::output(&["kubectl", "config", "view", "-o", "json"], setup.world)?;
+    serde_json::from_slice(&output).map_err(|_| {
+        let what = "kubectl shows its configuration, and not as JSON";
+        Error::new(Kind::Failed, what).hint("kubectl config view -o json")
+    })
+}
+
+/// Which versions of the plugin protocol this kubectl takes: the first one that asks whether
+/// somebody is there (client-go 1.22) is the first one that takes `v1`.
+fn takes_v1(setup: &Setup<'_>) -> Result<bool> {
+    let help = tool::output(&["kubectl", "config", "set-credentials", "--help"], setup.world)?;
+    Ok(String::from_utf8_lossy(&help).contains("--exec-interactive-mode"))
 }
 
 fn written(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result<Vec<Step>> {
@@ -79,27 +99,37 @@ fn written(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result<Ve
     let mut steps = Vec::new();
     let present = list(config, "users").find(|user| user["name"] == USER);
     let exec = present.map(|user| &user["user"]["exec"]);
+    let new = takes_v1(setup)?;
+    let version = format!("client.authentication.k8s.io/{}", if new { "v1" } else { "v1beta1" });
     let right = exec.is_some_and(|exec| {
-        exec["command"] == program
+        (new || exec["apiVersion"] == version)
+            && exec["command"] == program
             && exec["args"] == serde_json::json!(["kubectl"])
             && exec["provideClusterInfo"] == true
     });
     let somebody_elses = exec.is_some_and(|exec| exec["args"] != serde_json::json!(["kubectl"]));
     if somebody_elses && !setup.typed.replace {
-        let what = format!("the kubeconfig has another user called {USER} already");
-        return Err(Error::new(Kind::Failed, what).hint("--replace puts this one in its place"));
+        return Err(taken(format!("the kubeconfig has another user called {USER} already")));
     }
     if !right {
+        if somebody_elses {
+            // kubectl adds to a user, and what this one had besides would go on counting.
+            steps.push(kubectl(&["delete-user", USER]));
+        }
         let command = format!("--exec-command={program}");
-        steps.push(kubectl(&[
-            "set-credentials",
-            USER,
-            "--exec-api-version=client.authentication.k8s.io/v1",
-            &command,
-            "--exec-arg=kubectl",
-            "--exec-interactive-mode=IfAvailable",
-            "--exec-provide-cluster-info=true",
-        ]));
+        let version = format!("--exec-api-version={version}");
+        let mut words = vec!["set-credentials", USER, &version, &command, "--exec-arg=kubectl"];
+        if new {
+            words.extend([
+                "--exec-interactive-mode=IfAvailable",
+                "--exec-provide-cluster-info=true",
+            ]);
+        }
+        steps.push(kubectl(&words));
+        if !new {
+            let info = format!("users.{USER}.exec.provideClusterInfo");
+            steps.push(kubectl(&["set", &info, "true"]));
+        }
     }
     for host in &setup.typed.hosts {
         for context in at(host, config, contexts)? {
@@ -126,7 +156,12 @@ fn written(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result<Ve
     Ok(steps)
 }
 
-fn taken_back(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result<Vec<Step>> {
+fn taken_back(
+    setup: &Setup<'_>,
+    config: &Value,
+    contexts: &[Context],
+    files: &[PathBuf],
+) -> Result<Vec<Step>> {
     let mut meant: Vec<&Context> = contexts.iter().filter(|context| context.is_ours()).collect();
     let hosts = &setup.typed.hosts;
     if !hosts.is_empty() {
@@ -137,8 +172,17 @@ fn taken_back(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result
         meant.retain(|context| named.contains(&&context.name));
     }
     let gone: Vec<&String> = meant.iter().map(|context| &context.name).collect();
-    let mut steps: Vec<Step> =
-        gone.iter().map(|name| kubectl(&["delete-context", name.as_str()])).collect();
+    let mut steps = Vec::new();
+    if let Some(current) = config["current-context"].as_str()
+        && gone.iter().any(|gone| *gone == current)
+    {
+        let made_from = current.strip_suffix(OURS).unwrap_or(current);
+        steps.push(match contexts.iter().any(|context| context.name == made_from) {
+            true => kubectl(&["use-context", made_from]),
+            false => kubectl(&["unset", "current-context"]),
+        });
+    }
+    steps.extend(gone.iter().map(|name| kubectl(&["delete-context", name.as_str()])));
     let left: Vec<&str> = contexts
         .iter()
         .filter(|context| context.user == USER && !gone.contains(&&context.name))
@@ -148,7 +192,13 @@ fn taken_back(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result
         user["name"] == USER && user["user"]["exec"]["args"] == serde_json::json!(["kubectl"])
     });
     match (ours, left.as_slice()) {
-        (true, []) => steps.push(kubectl(&["delete-user", USER])),
+        (true, []) => {
+            // Where nothing of ours is left, the files get back what they were.
+            if let Some(restored) = setup.restored(files)? {
+                return Ok(restored);
+            }
+            steps.push(kubectl(&["delete-user", USER]));
+        }
         (true, left) if hosts.is_empty() => {
             let text = format!("# the user {USER} stays: contexts use it: {}", left.join(", "));
             steps.push(Step::Tell(text));
@@ -181,5 +231,5 @@ fn at<'c>(host: &str, config: &Value, contexts: &'c [Context]) -> Result<Vec<&'c
 
 fn kubectl(words: &[&str]) -> Step {
     let words = ["kubectl", "config"].iter().chain(words).map(|word| (*word).to_owned());
-    Step::Run(words.collect())
+    Step::Run { words: words.collect(), files: Vec::new() }
 }

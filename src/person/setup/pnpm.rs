@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Setup, Step};
+use super::files::{self, Change, Lines};
+use super::{Setup, Step, taken};
 use crate::error::{Error, Kind, Result};
 use crate::model::Resource;
 
@@ -14,52 +15,67 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
         return Err(Error::new(Kind::Failed, "setup pnpm writes a program for a Unix shell")
             .hint("with pnpm 11 or newer write into .npmrc: //HOST/:tokenHelper=C:/PATH/valetkey.exe token https://HOST/"));
     }
-    let path = settings_path(setup)?;
-    let before = read(&path)?;
-    let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
-    let mut steps = Vec::new();
+    let file = setup.open(&settings_path(setup)?)?;
+    let mut lines = Lines::of(file.text());
+    let (mut steps, mut tell) = (Vec::new(), Vec::new());
     for registry in registries(setup, &lines)? {
         let Registry { key, helper, program } = registry;
         let present = lines.iter().position(|line| value_of(line, &key).is_some());
-        let named = present.and_then(|line| value_of(&lines[line], &key)).unwrap_or_default();
+        let there = present.map(|at| lines.get(at).to_owned()).unwrap_or_default();
+        let named = value_of(&there, &key).unwrap_or_default();
         let ours = helper.to_str().is_some_and(|helper| helper == named);
+        let kept = files::content(&helper)?;
         if setup.typed.undo {
-            if ours && let Some(line) = present {
-                lines.remove(line);
+            if let Some(at) = present.filter(|_| ours) {
+                match setup.noted(file.path(), &key).flatten() {
+                    Some(other) => lines.set(at, other),
+                    None => lines.remove(at),
+                }
             }
-            if helper.exists() {
-                steps.push(Step::Unlink(helper));
+            if kept.is_some() {
+                let (path, before) = (helper, kept);
+                steps.push(Step::Write(Change { path, before, after: None, program: true }));
             }
             continue;
         }
-        if std::fs::read(&helper).ok().as_deref() != Some(program.as_bytes()) {
-            steps.push(Step::Program { path: helper.clone(), content: program });
+        if kept.as_deref() != Some(program.as_bytes()) {
+            let (path, after) = (helper.clone(), Some(program.into_bytes()));
+            steps.push(Step::Write(Change { path, before: kept, after, program: true }));
         }
         let line = format!("{key}={}", helper.display());
         match present {
             _ if ours => {}
-            None => lines.push(line),
-            Some(place) if setup.typed.replace => lines[place] = line,
+            None => {
+                setup.note(file.path(), &key, None);
+                lines.push(line);
+            }
+            Some(place) if setup.typed.replace => {
+                setup.note(file.path(), &key, Some(&there));
+                lines.set(place, line);
+            }
             Some(_) => {
-                let what = format!("{key} of {} names {named} already", path.display());
-                return Err(
-                    Error::new(Kind::Failed, what).hint("--replace puts valetkey in its place")
-                );
+                let what = format!("{key} of {} names {named} already", file.path().display());
+                return Err(taken(what));
             }
         }
         let fixed = key.replace(":tokenHelper", ":_authToken");
         if lines.iter().any(|line| value_of(line, &fixed).is_some()) {
-            steps.push(Step::Tell(format!("{fixed} stands there too: remove it")));
+            tell.push(Step::Tell(format!("{fixed} stands there too: remove it")));
         }
     }
-    let mut after = lines.join("\n");
-    if !after.is_empty() {
-        after.push('\n');
-    }
-    if lines.iter().ne(before.lines().collect::<Vec<_>>().iter()) {
-        steps.push(Step::Write { path, content: after });
-    }
+    let directory = directory(setup)?;
+    let ours = lines.iter().any(|line| {
+        line.split_once('=')
+            .is_some_and(|(_, helper)| Path::new(helper.trim()).starts_with(&directory))
+    });
+    let after = lines.text();
+    steps.extend(file.says(&after, ours, setup));
+    steps.extend(tell);
     Ok(steps)
+}
+
+fn directory(setup: &Setup<'_>) -> Result<PathBuf> {
+    Ok(setup.world.environment.data_directory()?.join("pnpm"))
 }
 
 /// One registry: its line in `.npmrc`, and the program that the line names.
@@ -69,8 +85,8 @@ struct Registry {
     program: String,
 }
 
-fn registries(setup: &Setup<'_>, lines: &[String]) -> Result<Vec<Registry>> {
-    let directory = setup.world.environment.data_directory()?.join("pnpm");
+fn registries(setup: &Setup<'_>, lines: &Lines<'_>) -> Result<Vec<Registry>> {
+    let directory = directory(setup)?;
     if !setup.typed.hosts.is_empty() {
         let hosts = setup.typed.hosts.iter();
         return hosts.map(|host| registry(setup, &directory, &Resource::parse(host)?)).collect();
@@ -128,24 +144,7 @@ fn value_of<'l>(line: &'l str, key: &str) -> Option<&'l str> {
 
 /// pnpm takes a tokenHelper from the user's file only, never from a project's.
 fn settings_path(setup: &Setup<'_>) -> Result<PathBuf> {
-    let environment = setup.world.environment;
-    let named = ["npm_config_userconfig", "NPM_CONFIG_USERCONFIG"];
-    if let Some(path) = named.iter().find_map(|name| environment.raw(name)) {
-        return Ok(path.into());
-    }
-    match environment.raw("HOME") {
-        Some(home) => Ok(Path::new(home).join(".npmrc")),
-        None => Err(Error::new(Kind::Failed, "there is no home directory").hint("set HOME")),
-    }
-}
-
-fn read(path: &Path) -> Result<String> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => {
-            let what = format!("{} cannot be read", path.display());
-            Err(Error::new(Kind::Failed, what).because(error))
-        }
-    }
+    let named = ["npm_config_userconfig", "NPM_CONFIG_USERCONFIG"].into_iter();
+    let mut named = named.filter(|name| setup.world.environment.raw(name).is_some());
+    setup.file(named.next().unwrap_or_default(), ".npmrc")
 }

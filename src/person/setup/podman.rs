@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Setup, Step, docker, rewritten, text_of};
-use crate::error::{Error, Kind, Result};
+use super::files::Lines;
+use super::{Setup, Step, docker, taken};
+use crate::error::Result;
 
-const CONTENT: &str = "credential-helpers = [\"valetkey\", \"containers-auth.json\"]\n";
+const KEY: &str = "credential-helpers";
+const CONTENT: &str = "credential-helpers = [\"valetkey\", \"containers-auth.json\"]";
 
 /// The person's, below home, and the machine's.
 const DIRECTORIES: [&str; 2] = [".config/containers", "/etc/containers"];
@@ -18,17 +20,36 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
         && !setup.typed.replace
         && let Some((other, name)) = named_elsewhere(&setup.home()?, &path)
     {
-        let what = format!("{} names {name} already", other.display());
-        return Err(Error::new(Kind::Failed, what).hint("--replace puts valetkey in its place"));
+        return Err(taken(format!("{} names {name} already", other.display())));
     }
     let mut steps = Vec::new();
     if !(setup.typed.undo && docker::names_us(setup)?) {
-        steps.extend(setup.link(docker::LINK)?);
+        steps.extend(setup.link(docker::LINK)?.steps);
     }
-    let before = text_of(&path)?;
-    let after = if setup.typed.undo { "" } else { CONTENT };
-    steps.extend(rewritten(path, &before, after.to_owned()));
+    let file = setup.open(&path)?;
+    let mut lines = Lines::of(file.text());
+    let ours = lines.iter().position(|line| line == CONTENT);
+    let other = lines.iter().position(|line| line.split('=').next().is_some_and(is_key));
+    match (setup.typed.undo, ours, other) {
+        (true, Some(at), _) => match setup.noted(file.path(), KEY).flatten() {
+            Some(other) => lines.set(at, other),
+            None => lines.remove(at),
+        },
+        (true, None, _) | (false, Some(_), _) => {}
+        (false, None, Some(at)) => {
+            setup.note(file.path(), KEY, Some(lines.get(at)));
+            lines.set(at, CONTENT);
+        }
+        // What stands below a table's name would belong to the table.
+        (false, None, None) => lines.insert(0, CONTENT),
+    }
+    let after = lines.text();
+    steps.extend(file.says(&after, false, setup));
     Ok(steps)
+}
+
+fn is_key(word: &str) -> bool {
+    word.trim() == KEY
 }
 
 /// Another helper that would no longer be asked, and the file that names it.

@@ -4,18 +4,17 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::{Setup, Step};
+use super::{Setup, Step, files, taken};
 use crate::error::{Error, Kind, Result};
 
 const LINK: &str = "terraform-credentials-valetkey";
 const NAME: &str = "valetkey";
+/// What is remembered of a block that was replaced.
+const KEY: &str = "credentials_helper";
 const BLOCK: &str = "credentials_helper \"valetkey\" {\n  args = []\n}\n";
 
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
-    if !setup.typed.hosts.is_empty() {
-        let what = "terraform asks one helper for every host, so --host means nothing to it";
-        return Err(Error::new(Kind::Usage, what).hint("valetkey setup terraform"));
-    }
+    setup.no_hosts("terraform asks one helper for every host, so --host means nothing to it")?;
     let (home, plugins) = if cfg!(windows) {
         let home = setup.world.environment.raw("APPDATA").map(PathBuf::from);
         let home = home.ok_or_else(|| Error::new(Kind::Failed, "APPDATA is not set"))?;
@@ -24,33 +23,56 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
         let home = setup.home()?;
         (home.clone(), home.join(".terraform.d").join("plugins"))
     };
-    let mut steps: Vec<Step> = setup.link_at(plugins.join(LINK))?.into_iter().collect();
+    let mut steps = setup.link_at(plugins.join(LINK))?.steps;
     let own = home.join(if cfg!(windows) { "terraform.rc" } else { ".terraformrc" });
     let tofu = home.join(if cfg!(windows) { "tofu.rc" } else { ".tofurc" });
-    let first = setup.world.environment.raw("TF_CLI_CONFIG_FILE").map_or(own, PathBuf::from);
+    let first = match setup.world.environment.raw("TF_CLI_CONFIG_FILE") {
+        Some(_) => setup.file("TF_CLI_CONFIG_FILE", "")?,
+        None => own,
+    };
     // tofu reads its own file instead where there is one.
     for path in [Some(first), tofu.is_file().then_some(tofu)].into_iter().flatten() {
-        let before = super::text_of(&path)?;
+        let file = setup.open(&path)?;
+        let before = file.text();
         let refused = |what: &str| {
             let what = format!("{} {what}", path.display());
             Error::new(Kind::Failed, what).hint(format!("change it by hand: {}", one_line()))
         };
-        let helpers = helpers(&before).ok_or_else(|| refused("cannot be understood"))?;
+        let newline = files::newline(before);
+        let block = BLOCK.replace('\n', newline);
+        let helpers = helpers(before).ok_or_else(|| refused("cannot be understood"))?;
         let ours = helpers.iter().find(|(name, _)| name == NAME);
         let after = match (ours, helpers.first(), setup.typed.undo) {
-            (Some((_, place)), _, true) => without(&before, place),
-            (None, _, true) | (Some(_), _, false) => before.clone(),
+            (Some((_, place)), _, true) => match setup.noted(file.path(), KEY).flatten() {
+                Some(other) => replaced(before, place, &other),
+                None => without(before, place),
+            },
+            (None, _, true) | (Some(_), _, false) => before.to_owned(),
+            (None, Some((_, place)), false) if setup.typed.replace => {
+                setup.note(file.path(), KEY, Some(&before[place.clone()]));
+                replaced(before, place, block.trim_end())
+            }
             (None, Some((other, _)), false) => {
-                return Err(refused(&format!("names the helper {other}, and can name only one")));
+                let what = format!("{} names the helper {other}", path.display());
+                return Err(taken(format!("{what}, and can name only one")));
             }
             (None, None, false) => {
-                let end = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-                format!("{before}{end}{BLOCK}")
+                setup.note(file.path(), KEY, None);
+                let whole = before.is_empty() || before.ends_with('\n');
+                match whole {
+                    true => format!("{before}{block}"),
+                    // A last line without an end stays one.
+                    false => format!("{before}{newline}{}", block.trim_end()),
+                }
             }
         };
-        steps.extend(super::rewritten(path, &before, after));
+        steps.extend(file.says(&after, false, setup));
     }
     Ok(steps)
+}
+
+fn replaced(text: &str, place: &Range<usize>, other: &str) -> String {
+    format!("{}{other}{}", &text[..place.start], &text[place.end..])
 }
 
 fn one_line() -> String {
@@ -59,9 +81,15 @@ fn one_line() -> String {
 
 /// The text without a block and the end of its line.
 fn without(text: &str, place: &Range<usize>) -> String {
-    let rest = &text[place.end..];
-    let rest = rest.strip_prefix("\r\n").or(rest.strip_prefix('\n')).unwrap_or(rest);
-    format!("{}{rest}", &text[..place.start])
+    let (before, rest) = (&text[..place.start], &text[place.end..]);
+    match rest.strip_prefix("\r\n").or(rest.strip_prefix('\n')) {
+        Some(rest) => format!("{before}{rest}"),
+        None if rest.is_empty() => {
+            let line = before.strip_suffix('\n').unwrap_or(before);
+            line.strip_suffix('\r').unwrap_or(line).to_owned()
+        }
+        None => format!("{before}{rest}"),
+    }
 }
 
 /// The `credentials_helper` blocks of a configuration: their names, and where they are. `None`

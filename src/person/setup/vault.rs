@@ -1,9 +1,10 @@
 //! `valetkey setup vault`: a link, because a token helper gets no arguments, and one line of the
 //! configuration of Vault's and OpenBao's command line.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use super::{Setup, Step, text_of};
+use super::files::Lines;
+use super::{Setup, Step, taken};
 use crate::error::{Error, Kind, Result};
 
 const LINK: &str = "vault-token-valetkey";
@@ -11,44 +12,57 @@ const KEY: &str = "token_helper";
 
 pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     setup.no_hosts("vault asks one token helper about every address")?;
-    let helper = setup.program()?.with_file_name(LINK);
+    let link = setup.link(LINK)?;
+    let file = setup.open(&setup.file("VAULT_CONFIG_PATH", ".vault")?)?;
+    let mut lines = Lines::of(file.text());
+    let present = lines.iter().position(|line| key(line) == Some(KEY));
+    let there = present.map(|at| lines.get(at).to_owned()).unwrap_or_default();
+    if setup.typed.undo {
+        if let Some(at) = present.filter(|_| is_ours(&there)) {
+            match setup.noted(file.path(), KEY).flatten() {
+                Some(other) if !is_ours(&other) => lines.set(at, other),
+                _ => lines.remove(at),
+            }
+        }
+    } else {
+        let ours = line(&link.path)?;
+        match present {
+            Some(_) if there == ours || value(&there) == value(&ours) => {}
+            Some(at) if is_ours(&there) => lines.set(at, ours),
+            Some(at) if setup.typed.replace => {
+                setup.note(file.path(), KEY, Some(&there));
+                lines.set(at, ours);
+            }
+            Some(_) => {
+                let what = format!("{} has another line: {}", file.path().display(), there.trim());
+                return Err(taken(what));
+            }
+            None => {
+                setup.note(file.path(), KEY, None);
+                lines.push(ours);
+            }
+        }
+    }
+    let after = lines.text();
+    Ok(link.steps.into_iter().chain(file.says(&after, false, setup)).collect())
+}
+
+fn line(helper: &Path) -> Result<String> {
     // It is handed to a shell as it stands.
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@,".contains(letter);
-    let Some(helper) = helper.to_str().filter(|path| path.chars().all(plain)) else {
-        let what = format!("a shell would take {} apart", helper.display());
-        return Err(
-            Error::new(Kind::Failed, what).hint("put valetkey into a directory with a plain name")
-        );
-    };
-    let mut steps: Vec<Step> = setup.link(LINK)?.into_iter().collect();
-    let path = match setup.world.environment.raw("VAULT_CONFIG_PATH") {
-        Some(path) => PathBuf::from(path),
-        None => setup.in_home(".vault")?,
-    };
-    let before = text_of(&path)?;
-    let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
-    let present = lines.iter().position(|line| key(line) == Some(KEY));
-    let ours = format!("{KEY} = \"{helper}\"");
-    let is_ours = |line: &String| value(line) == Some(helper);
-    match (present, setup.typed.undo) {
-        (Some(index), true) if is_ours(&lines[index]) => drop(lines.remove(index)),
-        (_, true) => {}
-        (Some(index), false) if is_ours(&lines[index]) => {}
-        (Some(index), false) if setup.typed.replace => lines[index] = ours,
-        (Some(index), false) => {
-            let what = format!("{} has another line: {}", path.display(), lines[index].trim());
-            return Err(Error::new(Kind::Failed, what).hint("--replace puts valetkey in its place"));
+    match helper.to_str().filter(|path| path.chars().all(plain)) {
+        Some(helper) => Ok(format!("{KEY} = \"{helper}\"")),
+        None => {
+            let what = format!("a shell would take {} apart", helper.display());
+            let error = Error::new(Kind::Failed, what);
+            Err(error.hint("put valetkey into a directory with a plain name"))
         }
-        (None, false) => lines.push(ours),
     }
-    let mut after = lines.join("\n");
-    if !after.is_empty() {
-        after.push('\n');
-    }
-    if before.lines().ne(after.lines()) {
-        steps.push(Step::Write { path, content: after });
-    }
-    Ok(steps)
+}
+
+fn is_ours(line: &str) -> bool {
+    let name = value(line).map(Path::new).and_then(Path::file_name);
+    key(line) == Some(KEY) && name.is_some_and(|name| name == LINK)
 }
 
 fn key(line: &str) -> Option<&str> {

@@ -271,7 +271,7 @@ fn setup_adds_a_user_and_contexts_and_takes_them_back() {
     nowhere.assert_status(1).assert_stderr_has("has its cluster at nowhere.example");
     setup(&["--undo"]).assert_status(0).assert_stdout("");
     assert_eq!(view(), before);
-    setup(&["--undo"]).assert_status(0).assert_stderr_has("nothing to do");
+    setup(&["--undo"]).assert_status(0).assert_stderr_has("nothing to undo");
     // Somebody else's user of this name is not ours to change.
     let own = ["config", "set-credentials", "valetkey", "--token=x"];
     sandbox.run("kubectl", &own).run().assert_status(0);

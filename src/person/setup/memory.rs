@@ -1,0 +1,195 @@
+//! What setup changed, so that `--undo` gives it back: for each file the places that changed, what
+//! stood there, and a fingerprint of what was left; for each link where it led before. It is kept
+//! in a private file of ours, and gone when everything is taken back.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::change::{self, Hunk};
+use crate::broker::World;
+use crate::disk;
+use crate::error::{Error, Kind, Result};
+use crate::model::fingerprint;
+
+/// How long another setup is waited for, and how often it is looked after.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Memory {
+    files: BTreeMap<PathBuf, Edited>,
+    links: BTreeMap<PathBuf, Linked>,
+    /// The paths of this program that were written somewhere.
+    programs: Vec<PathBuf>,
+}
+
+/// One file of another tool.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Edited {
+    /// Whether there was such a file before the first setup.
+    existed: bool,
+    /// Of the content that setup left.
+    left: String,
+    /// From the content before the first setup to that one.
+    hunks: Vec<Hunk>,
+    /// The values that setup replaced, by their keys; none where the key was not there.
+    replaced: BTreeMap<String, Option<String>>,
+    /// The directories that had to be made, outermost first.
+    made: Vec<PathBuf>,
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Linked {
+    to: PathBuf,
+    /// Where a link of that name led before.
+    before: Option<PathBuf>,
+    made: Vec<PathBuf>,
+}
+
+fn directory(world: &World<'_>) -> Result<PathBuf> {
+    world.environment.state_directory()
+}
+
+/// One setup at a time: each of them reads, changes and writes the same memory.
+///
+/// # Errors
+/// `Storage` when the state directory cannot be used, `Temporary` when another setup goes on.
+pub(super) fn lock(world: &World<'_>) -> Result<File> {
+    let path = directory(world)?.join("setup.lock");
+    let file = disk::lock_file(&path)?;
+    let end = world.clock.elapsed() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if world.clock.elapsed() < end => {
+                world.clock.sleep(PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(Kind::Temporary, "another valetkey setup is running"));
+            }
+            Err(TryLockError::Error(error)) => {
+                let what = format!("cannot lock {}", path.display());
+                return Err(Error::new(Kind::Storage, what).because(error));
+            }
+        }
+    }
+}
+
+impl Memory {
+    /// One that cannot be understood is no reason to leave a tool as it is: what was written is
+    /// recognised without it.
+    pub(super) fn load(world: &World<'_>) -> Result<Self> {
+        let content = disk::read(&directory(world)?.join("setup.json"))?;
+        Ok(content.and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default())
+    }
+
+    pub(super) fn save(&self, world: &World<'_>) -> Result<()> {
+        let path = directory(world)?.join("setup.json");
+        if self.files.is_empty() && self.links.is_empty() {
+            return disk::remove(&path).map(drop);
+        }
+        let content = serde_json::to_vec_pretty(self).map_err(|error| {
+            Error::new(Kind::Failed, "a path that is to change is not UTF-8").because(error)
+        })?;
+        disk::replace(&path, &content)
+    }
+
+    /// The content before the first setup, where the file still holds what setup left.
+    pub(super) fn original(&self, path: &Path, content: &[u8]) -> Option<Vec<u8>> {
+        let edited = self.files.get(path)?;
+        let untouched = edited.left == fingerprint(content);
+        change::back(content, &edited.hunks).filter(|_| untouched)
+    }
+
+    pub(super) fn is_known(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// Whether there was such a file before the first setup; `true` where nothing is known.
+    pub(super) fn existed(&self, path: &Path) -> bool {
+        self.files.get(path).is_none_or(|edited| edited.existed)
+    }
+
+    /// The value that setup replaced. The outer `None`: nothing is known; the inner one: there was
+    /// none.
+    pub(super) fn replaced(&self, path: &Path, key: &str) -> Option<Option<&str>> {
+        let replaced = self.files.get(path)?.replaced.get(key)?;
+        Some(replaced.as_deref())
+    }
+
+    /// Takes note of a change that is about to be made, or was.
+    pub(super) fn changed(
+        &mut self,
+        path: &Path,
+        before: Option<&[u8]>,
+        after: &[u8],
+        made: Vec<PathBuf>,
+    ) {
+        let content = before.unwrap_or_default();
+        let original = self.original(path, content).unwrap_or_else(|| content.to_vec());
+        let known = self.files.remove(path).filter(|_| before.is_some());
+        let known =
+            known.unwrap_or(Edited { existed: before.is_some(), made, ..Edited::default() });
+        let (hunks, left) = (change::between(&original, after), fingerprint(after));
+        if hunks.is_empty() && known.existed {
+            return;
+        }
+        self.files.insert(path.to_owned(), Edited { hunks, left, ..known });
+    }
+
+    /// Takes note of a value that is replaced. The first one is the one to give back.
+    pub(super) fn replace(&mut self, path: &Path, key: String, value: Option<String>) {
+        if let Some(edited) = self.files.get_mut(path) {
+            edited.replaced.entry(key).or_insert(value);
+        }
+    }
+
+    /// Forgets a file, and says which directories were made for it, outermost first.
+    pub(super) fn forget(&mut self, path: &Path) -> Vec<PathBuf> {
+        self.files.remove(path).map(|edited| edited.made).unwrap_or_default()
+    }
+
+    pub(super) fn linked(
+        &mut self,
+        link: &Path,
+        to: &Path,
+        before: Option<PathBuf>,
+        made: Vec<PathBuf>,
+    ) {
+        let known = self.links.remove(link);
+        let known = known.unwrap_or(Linked { before, made, ..Linked::default() });
+        self.links.insert(link.to_owned(), Linked { to: to.to_owned(), ..known });
+    }
+
+    /// The links of this name that setup made and that still lead where it let them lead, each
+    /// with where it led before.
+    pub(super) fn links(&self, name: &str) -> Vec<(PathBuf, Option<PathBuf>)> {
+        let links = self.links.iter().filter(|(link, linked)| {
+            link.file_name().is_some_and(|own| own == name)
+                && (cfg!(windows) || link.read_link().is_ok_and(|to| to == linked.to))
+        });
+        links.map(|(link, linked)| (link.clone(), linked.before.clone())).collect()
+    }
+
+    pub(super) fn unlinked(&mut self, link: &Path) -> Vec<PathBuf> {
+        self.links.remove(link).map(|linked| linked.made).unwrap_or_default()
+    }
+
+    /// Takes note of where this program is.
+    pub(super) fn used(&mut self, program: &Path) {
+        if !self.programs.iter().any(|known| known == program) {
+            self.programs.push(program.to_owned());
+        }
+    }
+
+    pub(super) fn knows(&self, program: &Path) -> bool {
+        self.programs.iter().any(|known| known == program)
+    }
+}
