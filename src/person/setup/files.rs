@@ -60,6 +60,11 @@ impl Text {
         &self.text
     }
 
+    /// As it is, whatever is to be taken back.
+    pub(super) fn now(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.content.as_deref().unwrap_or_default())
+    }
+
     /// The file itself, wherever links to it are.
     pub(super) fn path(&self) -> &Path {
         &self.path

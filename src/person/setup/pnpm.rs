@@ -18,7 +18,7 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     let file = setup.open(&settings_path(setup)?)?;
     let mut lines = Lines::of(file.text());
     let (mut steps, mut tell) = (Vec::new(), Vec::new());
-    for registry in registries(setup, &lines)? {
+    for registry in registries(setup, &Lines::of(&file.now()))? {
         let Registry { key, helper, program } = registry;
         let present = lines.iter().position(|line| value_of(line, &key).is_some());
         let there = present.map(|at| lines.get(at).to_owned()).unwrap_or_default();
