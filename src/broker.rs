@@ -84,9 +84,10 @@ fn serve(request: &Request, service: Service<'_>, world: &World<'_>) -> Result<O
     let resource = &request.resource;
     let profile = service.profile;
     world.ui.log(|| format!("{resource} belongs to profile {}", profile.name));
-    if let Some(credential) = service.environment_token(resource, world.environment) {
+    if let Some(credential) = service.environment_token(resource, world.environment)? {
         return found(credential);
     }
+    handed::say_unclear(resource, world);
     let want =
         Want { place: profile.place(), account: service.asked_account(resource), path: None };
     let road = Road { request, service, profile, world, want };

@@ -43,8 +43,7 @@ pub enum Command {
   valetkey google                        the executable source of google-auth
 
 Exit status: 0 done, 1 failed, 2 not signed in, 3 refused or timed out, 4 rejected by the server,
-5 try again later, 6 storage unavailable, 64 usage, 78 configuration",
-    disable_help_subcommand = true
+5 try again later, 6 storage unavailable, 64 usage, 78 configuration"
 )]
 struct Typed {
     #[command(subcommand)]
@@ -274,16 +273,38 @@ pub fn parse(arguments: &[OsString], from_program: &dyn Fn() -> bool) -> Result<
         Ok(Command::Serve { dialect, arguments })
     };
     if let Some(dialect) = called.and_then(dialect::linked) {
-        return serve(dialect, 1);
+        return match shown(dialect, &arguments[1..]).filter(|_| !dialect.answers_help(true)) {
+            Some(text) => Ok(Command::Show(text)),
+            None => serve(dialect, 1),
+        };
     }
-    match word(1) {
-        None => return serve(&dialect::git::DIALECT, 1),
-        Some(verb) if dialect::git::is_verb(verb) => return serve(&dialect::git::DIALECT, 1),
-        Some(name) => {
-            if let Some(dialect) = dialect::named(name) {
-                return serve(dialect, 2);
-            }
+    let (dialect, skipped) = match word(1) {
+        // A person who types the name alone wants to know what can be typed.
+        None if !from_program() => {
+            return Ok(Command::Show(Typed::command().render_help().to_string()));
         }
+        None => (Some(&dialect::git::DIALECT), 1),
+        Some(verb) if dialect::git::is_verb(verb) => (Some(&dialect::git::DIALECT), 1),
+        Some("help") if arguments.len() == 3 => {
+            let about = word(2).and_then(|name| match dialect::git::is_verb(name) {
+                true => Some(&dialect::git::DIALECT),
+                false => dialect::named(name),
+            });
+            if let Some(dialect) = about {
+                return Ok(Command::Show(dialect.help()));
+            }
+            (None, 1)
+        }
+        Some("version") if arguments.len() == 2 => return Ok(Command::Show(version())),
+        Some(name) => (dialect::named(name), 2),
+    };
+    if let Some(dialect) = dialect {
+        return match shown(dialect, &arguments[skipped.min(arguments.len())..])
+            .filter(|_| !dialect.answers_help(false))
+        {
+            Some(text) => Ok(Command::Show(text)),
+            None => serve(dialect, skipped),
+        };
     }
     match Typed::try_parse_from(arguments) {
         Ok(typed) => Ok(Command::Person(typed.verb)),
@@ -301,6 +322,22 @@ pub fn parse(arguments: &[OsString], from_program: &dyn Fn() -> bool) -> Result<
             _ => Err(usage(&error)),
         },
     }
+}
+
+fn version() -> String {
+    format!("valetkey {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// What is shown in place of a dialect's answer where somebody asks how it is used. Behind `--`
+/// stand names and no options.
+fn shown(dialect: &Dialect, arguments: &[OsString]) -> Option<String> {
+    let options = arguments.iter().take_while(|word| *word != "--");
+    let mut wanted = options.filter_map(|word| match word.to_str()? {
+        "--help" | "-h" => Some(dialect.help()),
+        "--version" | "-V" => Some(version()),
+        _ => None,
+    });
+    wanted.next()
 }
 
 fn usage(error: &clap::Error) -> Error {

@@ -16,11 +16,11 @@ pub mod terraform;
 pub mod vault;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Outcome, Request};
+use crate::model::{Bound, Outcome, Request};
 
 /// The only writer of standard output: everything that an answer holds, at once or not at all.
 pub struct Wire<'a>(&'a File);
@@ -32,9 +32,17 @@ impl<'a> Wire<'a> {
     }
 
     /// Sends the bytes of one answer. A caller that has stopped reading has its reasons.
-    pub fn send(&self, bytes: &[u8]) {
+    ///
+    /// # Errors
+    /// `Failed` when they cannot be written for any other reason, such as a full disk.
+    pub fn send(&self, bytes: &[u8]) -> Result<()> {
         let mut output = self.0;
-        let _ = output.write_all(bytes);
+        match output.write_all(bytes) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(Error::new(Kind::Failed, "the answer cannot be written").because(error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -47,7 +55,7 @@ pub struct Call<'a> {
     pub wire: &'a Wire<'a>,
     pub ask: &'a dyn Fn(&Request) -> Outcome,
     /// The URLs below which one account answers: an origin, or a path of it that a profile names.
-    pub bound: &'a dyn Fn() -> Vec<String>,
+    pub bound: &'a dyn Fn() -> Vec<Bound>,
     /// Lets the next program of this name on PATH that is not ours have the whole call, with our
     /// arguments and streams; whoever has read of them must not. It gives the exit status, or
     /// `None` where there is no such program.
@@ -74,6 +82,12 @@ pub fn is_one_line(text: &str) -> bool {
     !text.contains(['\n', '\r', '\0'])
 }
 
+/// Bytes of a caller without the byte order mark that some programs write before all text.
+#[must_use]
+pub fn unmarked(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
 /// One language.
 pub struct Dialect {
     /// As in `valetkey NAME ...`.
@@ -82,6 +96,8 @@ pub struct Dialect {
     pub link: Option<&'static str>,
     /// What follows the name.
     pub usage: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
     pub serve: fn(&mut Call<'_>) -> Result<Served>,
 }
 
@@ -121,6 +137,24 @@ pub const DIALECTS: &[Dialect] = &[
 ];
 
 impl Dialect {
+    /// Whether the tool's own protocol says what comes of `--help` and `--version`. `linked`: the
+    /// program was called by its link.
+    #[must_use]
+    pub fn answers_help(&self, linked: bool) -> bool {
+        let by_link = [keyring::DIALECT.name, bazel::DIALECT.name];
+        self.name == docker::DIALECT.name || linked && by_link.contains(&self.name)
+    }
+
+    /// What `--help` shows.
+    #[must_use]
+    pub fn help(&self) -> String {
+        let Self { name, link, usage, about, .. } = self;
+        let link = link.map_or_else(String::new, |link| format!("\n   or: {link} {usage}"));
+        format!(
+            "{about}\n\nUsage: valetkey {name} {usage}{link}\n\nvaletkey --help lists the rest\n"
+        )
+    }
+
     /// How an error is said on standard output, for callers that take standard error for a part
     /// of the answer.
     #[must_use]

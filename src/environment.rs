@@ -72,6 +72,21 @@ impl Environment {
         Ok(())
     }
 
+    /// As `get`, for a variable that says where an answer goes: one that cannot be read is not one
+    /// that is not set.
+    ///
+    /// # Errors
+    /// `Usage` when it is not UTF-8.
+    pub fn text(&self, name: &str) -> Result<Option<&str>> {
+        let value = self.raw(name).map(|value| value.to_str().ok_or(value)).transpose();
+        value.map_err(|_| Error::new(Kind::Usage, format!("{name} is not UTF-8")))
+    }
+
+    /// The names of all variables that are text.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.iter().filter_map(|(name, _)| name.to_str())
+    }
+
     /// Everything a child may see: without the variables that carry our tokens.
     pub fn without(
         &self,

@@ -152,17 +152,29 @@ fn own_output() -> std::io::Result<File> {
     output.as_handle().try_clone_to_owned().map(File::from)
 }
 
-/// From here on standard error leads nowhere: its reader takes every byte for the answer's.
+/// From here on standard error leads nowhere: its reader takes every byte for the answer's. What
+/// it was comes back.
 #[cfg(unix)]
-fn close_stderr() {
+fn close_stderr() -> Option<std::os::fd::OwnedFd> {
     // Without /dev/null there is nothing that could be done, or said.
-    if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
-        let _ = rustix::io::retry_on_intr(|| rustix::stdio::dup2_stderr(&nowhere));
-    }
+    let nowhere = File::options().write(true).open("/dev/null").ok()?;
+    let before = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok();
+    let _ = rustix::io::retry_on_intr(|| rustix::stdio::dup2_stderr(&nowhere));
+    before
+}
+
+#[cfg(unix)]
+fn open_stderr(before: Option<std::os::fd::OwnedFd>) {
+    before.iter().for_each(|before| {
+        let _ = rustix::io::retry_on_intr(|| rustix::stdio::dup2_stderr(before));
+    });
 }
 
 #[cfg(not(unix))]
 fn close_stderr() {}
+
+#[cfg(not(unix))]
+fn open_stderr((): ()) {}
 
 /// Runs a command of this process to its end and returns the exit status.
 #[must_use]
@@ -183,16 +195,20 @@ pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
         Ok(Command::Serve { dialect, arguments }) => match dialect.says_errors() {
             None => serve(dialect, &arguments, &mut process, clock),
             Some(say) => {
-                close_stderr();
-                serve(dialect, &arguments, &mut process, clock).or_else(|error| {
-                    Wire::new(&process.output).send(say(&error).as_bytes());
-                    Ok(0)
-                })
+                let stderr = close_stderr();
+                let served = serve(dialect, &arguments, &mut process, clock);
+                let said = served.or_else(|error| {
+                    Wire::new(&process.output).send(say(&error).as_bytes()).map(|()| 0)
+                });
+                // An answer that could not be written is no longer spoilt by a word beside it.
+                if said.is_err() {
+                    open_stderr(stderr);
+                }
+                said
             }
         },
         Ok(Command::Person(cli::Verb::Completions { shell })) => {
-            Wire::new(&process.output).send(&cli::completions(shell));
-            Ok(0)
+            Wire::new(&process.output).send(&cli::completions(shell)).map(|()| 0)
         }
         Ok(Command::Person(verb)) => {
             let piped = !(process.input_is_terminal)();
@@ -201,10 +217,7 @@ pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
                 person::perform(&verb, world, &wire, program().as_deref(), piped)
             })
         }
-        Ok(Command::Show(text)) => {
-            Wire::new(&process.output).send(text.as_bytes());
-            Ok(0)
-        }
+        Ok(Command::Show(text)) => Wire::new(&process.output).send(text.as_bytes()).map(|()| 0),
         Ok(Command::Ignore) => Ok(0),
         Err(error) => Err(error),
     };

@@ -4,6 +4,7 @@
 mod resource;
 mod secret;
 mod split;
+mod text;
 pub mod timestamp;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::error::Error;
 pub use resource::{Issuer, Key, Offer, Place, Resource};
 pub use secret::{Secret, fingerprint};
 pub use split::{Split, decoded, is_below, is_plain_path};
+pub use text::{json, one_line, sanitize};
 
 /// Which store is used first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -186,6 +188,14 @@ impl Session {
     }
 }
 
+/// A URL below which one account answers.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    pub url: String,
+    /// Whether only clients of container registries, or of AWS, need what is kept for it.
+    pub registry: bool,
+}
+
 /// A password or personal access token that a tool or a person handed over.
 #[derive(Clone, Debug)]
 pub struct Static {
@@ -199,6 +209,8 @@ pub struct Static {
     pub refresh: Option<Secret>,
     pub holder: Holder,
     pub fields: Fields,
+    /// Whether a client of container registries handed it over.
+    pub registry: bool,
     /// Unix time in seconds.
     pub stored: u64,
     /// As `Record::chosen`.
@@ -380,7 +392,7 @@ pub enum Verb {
     /// As `Store`, of what a person pastes now.
     Paste,
     Erase,
-    /// Everything there is to `get`, by origin; never a sign-in.
+    /// The registries of container images that a `get` would answer, by origin; never a sign-in.
     List,
 }
 
@@ -434,6 +446,8 @@ pub struct Presented {
     pub refresh: Option<Secret>,
     /// The caller asks that it not be kept.
     pub ephemeral: bool,
+    /// The caller is a client of container registries.
+    pub registry: bool,
 }
 
 impl Presented {
@@ -441,7 +455,15 @@ impl Presented {
     #[must_use]
     pub fn alone(secret: Secret) -> Self {
         let token = secret.clone();
-        Self { secret, token, authtype: None, expires: None, refresh: None, ephemeral: false }
+        Self {
+            secret,
+            token,
+            authtype: None,
+            expires: None,
+            refresh: None,
+            ephemeral: false,
+            registry: false,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod distributor;
 mod entry;
 mod file;
+mod registry;
 mod remembered;
 mod service;
 mod site;
@@ -18,11 +19,13 @@ use url::Url;
 
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind, is_below};
+use crate::model::{
+    Bound, Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind, is_below,
+};
 pub use builtin::{PROVIDERS, Provider};
 use file::Configured;
 pub use remembered::Found;
-pub use service::{Service, environment_token};
+pub use service::{Service, environment_token, unclear_variable};
 pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
 use workload::Workload;
 
@@ -150,6 +153,8 @@ pub struct Prefix {
     pub scheme: Scheme,
     pub token: TokenKind,
     pub exchange: Option<Exchange>,
+    /// Whether it is a registry of container images.
+    pub registry: bool,
 }
 
 /// How much of a session is kept.
@@ -365,20 +370,32 @@ impl Profiles {
     /// Every URL below which one account answers: what the profiles are bound to, and the paths in
     /// there that belong to somebody.
     #[must_use]
-    pub fn bound(&self) -> Vec<String> {
+    pub fn bound(&self) -> Vec<Bound> {
         let mut bound = Vec::new();
         for (profile, prefix) in self
             .iter()
             .flat_map(|profile| profile.origins.iter().map(move |prefix| (profile, prefix)))
         {
-            bound.push(prefix.url());
+            // Keys of AWS are no token of any host.
+            let registry = prefix.registry || prefix.exchange.is_some();
+            bound.push(Bound { url: prefix.url(), registry });
             let inside = profile.paths.keys().filter(|path| {
                 // The prefix's own path is in the list already.
                 **path != prefix.path && prefix.covers(path)
             });
-            bound.extend(inside.map(|path| format!("{}/{path}", prefix.origin)));
+            let url = |path| format!("{}/{path}", prefix.origin);
+            bound.extend(inside.map(|path| Bound { url: url(path), registry }));
         }
         bound
+    }
+
+    /// Whether an origin is a registry of container images: by a profile that says so, or a known
+    /// one.
+    #[must_use]
+    pub fn is_registry(&self, origin: &str) -> bool {
+        let mut said = self.iter().flat_map(|profile| &profile.origins);
+        let said = said.find(|prefix| prefix.origin == origin && prefix.path.is_empty());
+        said.map_or_else(|| registry::is_known(origin), |prefix| prefix.registry)
     }
 
     #[must_use]
@@ -639,12 +656,34 @@ mod tests {
         }
     }
 
+    /// Every text of dots, hyphens, underscores and a letter: those that are hosts have a name each.
+    #[test]
+    fn no_two_hosts_share_a_variable() {
+        let mut texts = vec![String::new()];
+        let mut named = std::collections::HashMap::new();
+        for _ in 0..7 {
+            texts = texts
+                .iter()
+                .flat_map(|text| "a.-_".chars().map(move |c| format!("{text}{c}")))
+                .collect();
+            for text in &texts {
+                let Ok(resource) = Resource::new("https", text, None, None) else { continue };
+                let Some(name) = service::host_variable(&resource) else { continue };
+                let other = named.insert(name, resource.host.clone());
+                assert!(other.is_none_or(|other| other == resource.host), "{text}");
+            }
+        }
+        assert!(named.len() > 50);
+    }
+
     #[test]
     fn a_token_of_the_environment_is_bound_to_its_host() {
         let token = |url: &str| {
             let environment: Environment =
                 [("VALETKEY_TOKEN_my__git_example".into(), "t".into())].into_iter().collect();
-            environment_token(&Resource::parse(url).expect("a URL"), &environment).is_some()
+            environment_token(&Resource::parse(url).expect("a URL"), &environment)
+                .expect("a clean variable")
+                .is_some()
         };
         assert!(token("https://my-git.example/a"));
         assert!(token("terraform+https://my-git.example"));

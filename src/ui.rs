@@ -23,6 +23,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::Error;
+pub use crate::model::sanitize;
 use crate::model::{Caller, Secret};
 use crate::program;
 
@@ -370,21 +371,6 @@ pub fn shell_word(word: &str) -> String {
 #[must_use]
 pub fn shell_line(words: &[&str]) -> String {
     words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
-}
-
-/// Text for a terminal: no control characters but line ends, no escape sequences, no invisible or
-/// direction-changing characters, so that a stranger's text can neither act nor lie (CVE-2024-50349).
-#[must_use]
-pub fn sanitize(text: &str) -> String {
-    text.chars().filter(|&letter| letter == '\n' || is_visible(letter)).collect()
-}
-
-fn is_visible(letter: char) -> bool {
-    !letter.is_control()
-        && !matches!(letter,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::{PATIENCE, Road, found, login_command, nothing_ready, own, session, token};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Credential, Exchanged, Outcome, Request, Session, Verb};
+use crate::model::{Credential, Exchanged, Outcome, Request, Session, Verb, timestamp};
 use crate::oauth::Failure;
 use crate::profile::Exchange;
 
@@ -74,7 +74,7 @@ fn kept<'s>(road: &Road<'_>, session: &'s Session, margin: u64) -> Option<&'s Ex
 
 pub(super) fn credential(road: &Road<'_>, session: &Session, exchanged: &Exchanged) -> Credential {
     Credential {
-        expires: Some(exchanged.expires),
+        expires: Some(timestamp::readable(exchanged.expires)),
         ..road.service.credential(session, &exchanged.token)
     }
 }

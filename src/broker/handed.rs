@@ -16,11 +16,24 @@ use crate::vault::Want;
 /// is given back.
 pub(super) fn unknown_host(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let resource = &request.resource;
-    let credential = match profile::environment_token(resource, world.environment) {
+    let credential = match profile::environment_token(resource, world.environment)? {
         Some(credential) => Some(credential),
         None => get(request, world)?,
     };
+    if credential.is_none() {
+        say_unclear(resource, world);
+    }
     Ok(credential.map_or(Outcome::NotMine, |credential| Outcome::Found(Box::new(credential))))
+}
+
+/// Says which variable names no host although it looks like this one.
+pub(super) fn say_unclear(resource: &Resource, world: &World<'_>) {
+    if let Some(name) = profile::unclear_variable(resource, world.environment) {
+        world.ui.warn(&format!(
+            "{name} could be read as more than one host and is used for none: a dot is one _, a \
+             hyphen two, and there are no others"
+        ));
+    }
 }
 
 /// Gives back what was stored for this origin. git compares paths as they are; to everybody else
@@ -91,7 +104,8 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
         if profile.persist == Some(Persist::RefreshToken) && world.vault.peek(&all)?.is_some() {
             return Ok(());
         }
-        let from_environment = service.environment_token(resource, world.environment);
+        let from_environment =
+            service.environment_token(resource, world.environment).ok().flatten();
         if from_environment.is_some_and(|ours| ours.secret == presented.token) {
             return Ok(());
         }
@@ -107,6 +121,8 @@ pub(super) fn store(request: &Request, world: &World<'_>) -> Result<()> {
         }
     }
     if profile::environment_token(resource, world.environment)
+        .ok()
+        .flatten()
         .is_some_and(|ours| ours.secret == presented.token)
     {
         return Ok(());
@@ -153,7 +169,7 @@ pub(super) fn keep_secret(
 
 fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result<Key> {
     let now = world.clock.now();
-    let entry = Static {
+    let mut entry = Static {
         key: Key {
             place: Place::Origin(resource.origin()),
             client_id: String::new(),
@@ -166,13 +182,17 @@ fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result
         refresh: presented.refresh.clone(),
         holder: Holder::default(),
         fields: Fields::new(),
+        registry: presented.registry,
         stored: now,
         chosen: now,
     };
     let (held, pen) = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
     let same = match held {
         Some(Record::Static(held)) => {
-            held.secret == entry.secret
+            // Another tool's word for the same host does not make it less of a registry.
+            entry.registry |= held.registry;
+            held.registry == entry.registry
+                && held.secret == entry.secret
                 && held.authtype == entry.authtype
                 && held.expires == entry.expires
                 && held.refresh == entry.refresh
@@ -259,7 +279,10 @@ fn is_ours(request: &Request, presented: &Presented, profile: &Profile) -> bool 
     told || issuer == Some(request.resource.web_origin())
 }
 
-/// Every origin that a `get` would answer without asking anybody, with its user name.
+/// Every registry of container images that a `get` would answer without asking anybody, with its
+/// user name: what clients of registries handed over, what a profile calls one, and known ones. A
+/// client that asks for all there is gets each, and may send it on (`docker build` without BuildKit
+/// does, to the daemon).
 pub(super) fn list(world: &World<'_>) -> Result<Vec<(String, String)>> {
     let mut listed = Vec::new();
     let mut records = world.vault.all()?;
@@ -269,13 +292,19 @@ pub(super) fn list(world: &World<'_>) -> Result<Vec<(String, String)>> {
     for record in &records {
         let account = &record.key().account;
         match &record.key().place {
-            Place::Origin(origin) => listed.push((origin.clone(), account.clone())),
+            Place::Origin(origin) => {
+                let handed = matches!(record, Record::Static(entry) if entry.registry);
+                if handed || world.profiles.is_registry(origin) {
+                    listed.push((origin.clone(), account.clone()));
+                }
+            }
             Place::Profile(name) => {
                 let profile = world.profiles.named(name);
                 let ended =
                     matches!(record, Record::Static(entry) if entry.has_ended(world.clock.now()));
                 let origins = profile.into_iter().filter(|_| !ended).flat_map(|profile| {
-                    profile.origins.iter().map(move |prefix| Service { profile, prefix })
+                    let registries = profile.origins.iter().filter(|prefix| prefix.registry);
+                    registries.map(move |prefix| Service { profile, prefix })
                 });
                 listed.extend(
                     origins.map(|service| {

@@ -68,6 +68,7 @@ pub fn keep(
         refresh: None,
         holder,
         fields: kept,
+        registry: false,
         stored: now,
     };
     pen.save_static(&entry)?;

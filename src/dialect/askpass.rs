@@ -7,8 +7,13 @@ use super::{Call, Dialect, Served, is_one_line};
 use crate::error::Result;
 use crate::model::{Caller, Form, Outcome, Request, Resource, Split};
 
-pub const DIALECT: Dialect =
-    Dialect { name: "askpass", link: Some("askpass-valetkey"), usage: "PROMPT", serve };
+pub const DIALECT: Dialect = Dialect {
+    name: "askpass",
+    link: Some("askpass-valetkey"),
+    usage: "PROMPT",
+    about: "what GIT_ASKPASS and core.askPass name: answers a question of git",
+    serve,
+};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
@@ -38,7 +43,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
             if matches!(credential.form, Form::Encoded(_)) || !is_one_line(answer) {
                 return Ok(nothing());
             }
-            call.wire.send(Zeroizing::new(format!("{answer}\n")).as_bytes());
+            call.wire.send(Zeroizing::new(format!("{answer}\n")).as_bytes())?;
             Ok(Served::default())
         }
         Outcome::NotFound(why) | Outcome::Failed(why) => Ok(Served { why: Some(why), ..nothing() }),

@@ -6,9 +6,15 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, timestamp};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, json, timestamp};
 
-pub const DIALECT: Dialect = Dialect { name: "aws", link: None, usage: "URL", serve };
+pub const DIALECT: Dialect = Dialect {
+    name: "aws",
+    link: None,
+    usage: "URL",
+    about: "AWS's credential_process: the keys of a role",
+    serve,
+};
 
 /// Seconds: from then on an SDK asks for new keys at every call.
 const LIFETIME: u64 = 15 * 60;
@@ -39,7 +45,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     Ok(match (call.ask)(&request) {
         Outcome::Found(credential) => match answer(&credential) {
             Some(answer) => {
-                call.wire.send(answer.as_bytes());
+                call.wire.send(answer.as_bytes())?;
                 Served::default()
             }
             None => {
@@ -62,8 +68,8 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
 fn answer(credential: &Credential) -> Option<Zeroizing<String>> {
     let keys: Keys<'_> = serde_json::from_str(credential.secret.expose()).ok()?;
     let expiration = timestamp::rfc3339(credential.expires?);
-    let answer = serde_json::to_string(&Keys { version: 1, expiration, ..keys }).ok()?;
-    Some(Zeroizing::new(answer + "\n"))
+    let answer = json(&Keys { version: 1, expiration, ..keys });
+    Some(Zeroizing::new(format!("{}\n", *answer)))
 }
 
 /// Whatever stands on standard error becomes the message of the SDK.

@@ -7,12 +7,17 @@ use std::io::Read;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, unmarked};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, timestamp};
+use crate::model::{Caller, Credential, Outcome, Request, Resource, json, timestamp};
 
-pub const DIALECT: Dialect =
-    Dialect { name: "bazel", link: Some("bazel-credential-valetkey"), usage: "get", serve };
+pub const DIALECT: Dialect = Dialect {
+    name: "bazel",
+    link: Some("bazel-credential-valetkey"),
+    usage: "get",
+    about: "bazel's credential helper: a JSON object with a uri on standard input",
+    serve,
+};
 
 /// Bytes of a request.
 const LIMIT: u64 = 1 << 20;
@@ -40,23 +45,24 @@ fn get(call: &mut Call<'_>) -> Result<Served> {
     let mut bytes = Vec::new();
     let read = call.input.take(LIMIT + 1).read_to_end(&mut bytes);
     read.map_err(|error| Error::new(Kind::Usage, "the request cannot be read").because(error))?;
-    let Some(asked) = serde_json::from_slice::<Asked>(&bytes).ok().filter(|_| within(&bytes))
+    let Some(asked) =
+        serde_json::from_slice::<Asked>(unmarked(&bytes)).ok().filter(|_| within(&bytes))
     else {
         return Ok(failed(Error::new(Kind::Usage, "the request is no JSON object with a uri")));
     };
     let Some(resource) = resource(&asked.uri) else {
-        call.wire.send(NOTHING);
+        call.wire.send(NOTHING)?;
         return Ok(Served::default());
     };
     let request = Request::get(resource, Caller::Hasty, 2 * EARLY);
     match (call.ask)(&request) {
         Outcome::Found(credential) => {
-            call.wire.send(answer(&credential).as_bytes());
+            call.wire.send(answer(&credential).as_bytes())?;
             Ok(Served::default())
         }
         Outcome::NotFound(why) | Outcome::Failed(why) => Ok(failed(why)),
         Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => {
-            call.wire.send(NOTHING);
+            call.wire.send(NOTHING)?;
             Ok(Served::default())
         }
     }
@@ -79,13 +85,13 @@ fn resource(uri: &str) -> Option<Resource> {
 
 fn answer(credential: &Credential) -> Zeroizing<String> {
     let (name, value) = credential.header();
-    let value = Zeroizing::new(serde_json::Value::from(value.expose()).to_string());
+    let value = json(&value.expose());
     let more: String = credential
         .more_headers()
-        .map(|(name, value)| format!(",\"{name}\":[{}]", serde_json::Value::from(value)))
+        .map(|(name, value)| format!(",\"{name}\":[{}]", *json(&value)))
         .collect();
     let expires = credential.expires.map_or_else(String::new, |expires| {
-        format!(",\"expires\":\"{}\"", timestamp::rfc3339(expires.saturating_sub(EARLY)))
+        format!(",\"expires\":\"{}\"", timestamp::rfc3339(timestamp::before(expires, EARLY)))
     });
     Zeroizing::new(format!("{{\"headers\":{{\"{name}\":[{}]{more}}}{expires}}}\n", *value))
 }

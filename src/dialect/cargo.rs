@@ -1,23 +1,24 @@
 //! cargo's credential provider protocol (RFC 2730, version 1): a conversation in lines of JSON
 //! that the provider opens. Rules C1 to C17 of protocol.md.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, unmarked};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Offer, Outcome, Presented, Request, Resource, Scheme, Secret, Split,
-    Verb, decoded, is_plain_path,
+    self, Caller, Credential, Form, Offer, Outcome, Presented, Request, Resource, Scheme, Secret,
+    Split, Verb, decoded, is_plain_path, one_line, timestamp,
 };
 
 pub const DIALECT: Dialect = Dialect {
     name: "cargo",
     link: Some("cargo-credential-valetkey"),
     usage: "--cargo-plugin",
+    about: "cargo's credential provider, which cargo starts",
     serve,
 };
 
@@ -60,7 +61,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         let what = "cargo's credential provider is started by cargo, with --cargo-plugin";
         return Err(Error::new(Kind::Usage, what).hint("valetkey setup cargo"));
     }
-    call.wire.send(HELLO);
+    call.wire.send(HELLO)?;
     let mut why = None;
     let mut input = BufReader::new(&mut *call.input);
     loop {
@@ -69,7 +70,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         match read {
             Ok(0) => return Ok(Served { status: 0, why }),
             Ok(_) if line.len() as u64 == LINE => {
-                call.wire.send(Reply::other("the request is longer than 1 MiB").body.as_bytes());
+                call.wire.send(Reply::other("the request is longer than 1 MiB").body.as_bytes())?;
                 return Ok(Served { status: 0, why });
             }
             Ok(_) => {}
@@ -79,14 +80,14 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
             }
         }
         let reply = answer(&line, call.ask);
-        call.wire.send(reply.body.as_bytes());
+        call.wire.send(reply.body.as_bytes())?;
         why = reply.why.or(why);
     }
 }
 
 fn answer(line: &[u8], ask: &dyn Fn(&Request) -> Outcome) -> Reply {
     // serde's own message could quote the token.
-    let Ok(asked) = serde_json::from_slice::<Asked>(line) else {
+    let Ok(asked) = serde_json::from_slice::<Asked>(unmarked(line)) else {
         return Reply::other("the request is not one of cargo's");
     };
     if asked.v != 1 {
@@ -175,7 +176,8 @@ fn request(verb: Verb, resource: &Resource, presented: Option<Presented>) -> Req
 }
 
 fn presented(typed: &str) -> Option<Presented> {
-    let typed = typed.trim();
+    let typed = Secret::given(typed);
+    let typed = typed.expose();
     let usable = !typed.is_empty() && typed.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     usable.then(|| Presented {
         token: Secret::new(typed.strip_prefix("Bearer ").unwrap_or(typed)),
@@ -195,11 +197,7 @@ fn authorization(credential: &Credential) -> Secret {
 
 impl Reply {
     fn new(body: &Value) -> Self {
-        let mut text = Zeroizing::new(Vec::new());
-        // A vector takes everything, and a value is always JSON.
-        let _ = writeln!(text, "{body}");
-        let text = String::from_utf8_lossy(&text).into_owned();
-        Self { body: Zeroizing::new(text), why: None }
+        Self { body: Zeroizing::new(format!("{}\n", *model::json(body))), why: None }
     }
 
     fn token(credential: &Credential) -> Self {
@@ -212,7 +210,7 @@ impl Reply {
         });
         if let Some(expires) = credential.expires {
             answer["cache"] = "expires".into();
-            answer["expiration"] = expires.saturating_sub(EARLY).into();
+            answer["expiration"] = timestamp::before(expires, EARLY).into();
         }
         Self::new(&json!({ "Ok": answer }))
     }
@@ -232,15 +230,15 @@ impl Reply {
 
     /// Ends cargo's command; it shows the message and the causes to the person.
     fn failed(error: &Error) -> Self {
-        let plain = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).collect() };
         let mut causes = Vec::new();
         let mut cause = std::error::Error::source(error);
         while let Some(next) = cause {
-            causes.push(plain(&next.to_string()));
+            causes.push(one_line(&next.to_string()));
             cause = next.source();
         }
-        causes.extend(error.hint.as_ref().map(|hint| format!("hint: {}", plain(hint))));
-        let error = json!({ "kind": "other", "message": plain(&error.what), "caused-by": causes });
+        causes.extend(error.hint.as_ref().map(|hint| format!("hint: {}", one_line(hint))));
+        let error =
+            json!({ "kind": "other", "message": one_line(&error.what), "caused-by": causes });
         Self::new(&json!({ "Err": error }))
     }
 }

@@ -7,16 +7,18 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, unmarked};
 use crate::error::{Error, Result};
 use crate::model::{
-    Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Split, Verb,
+    Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Split, Verb, json,
+    one_line,
 };
 
 pub const DIALECT: Dialect = Dialect {
     name: "docker",
     link: Some("docker-credential-valetkey"),
     usage: "get|store|erase|list|version",
+    about: "docker's credential helper protocol, for podman, skopeo and helm too",
     serve,
 };
 
@@ -53,7 +55,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     let usage = format!("Usage: docker-credential-valetkey <{}>", DIALECT.usage);
     let verb = match call.arguments {
         [verb] => verb.as_str(),
-        _ => return Ok(refuse(call, &usage)),
+        _ => return refuse(call, &usage),
     };
     match verb {
         "get" => get(call),
@@ -62,41 +64,40 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         "list" => list(call),
         "version" | "--version" | "-v" => {
             let version = env!("CARGO_PKG_VERSION");
-            call.wire.send(format!("docker-credential-valetkey (valetkey) {version}\n").as_bytes());
+            call.wire
+                .send(format!("docker-credential-valetkey (valetkey) {version}\n").as_bytes())?;
             Ok(Served::default())
         }
         "--help" | "-h" => {
-            call.wire.send(format!("{usage}\n").as_bytes());
+            call.wire.send(format!("{usage}\n").as_bytes())?;
             Ok(Served::default())
         }
-        unknown => {
-            Ok(refuse(call, &format!("docker-credential-valetkey: unknown action: {unknown}")))
-        }
+        unknown => refuse(call, &format!("docker-credential-valetkey: unknown action: {unknown}")),
     }
 }
 
 fn get(call: &mut Call<'_>) -> Result<Served> {
     let server = match server(call) {
         Ok(server) => server,
-        Err(sentence) => return Ok(refuse(call, sentence)),
+        Err(sentence) => return refuse(call, sentence),
     };
-    let Some(resource) = resource(&server, None) else { return Ok(refuse(call, NOT_FOUND)) };
+    let Some(resource) = resource(&server, None) else { return refuse(call, NOT_FOUND) };
     match (call.ask)(&request(Verb::Get, resource, None)) {
         Outcome::Found(credential) => match answer(&server, &credential) {
             Some(answer) => {
-                call.wire.send(&answer);
+                call.wire.send(answer.as_bytes())?;
                 Ok(Served::default())
             }
-            None => Ok(refuse(call, NOT_FOUND)),
+            None => refuse(call, NOT_FOUND),
         },
-        Outcome::Failed(error) => Ok(failed(call, error)),
-        Outcome::NotFound(why) => Ok(Served { why: Some(why), ..refuse(call, NOT_FOUND) }),
-        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => Ok(refuse(call, NOT_FOUND)),
+        Outcome::Failed(error) => failed(call, error),
+        Outcome::NotFound(why) => Ok(Served { why: Some(why), ..refuse(call, NOT_FOUND)? }),
+        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => refuse(call, NOT_FOUND),
     }
 }
 
 /// `None`: a ready value for an Authorization header is nothing that docker could use.
-fn answer(server: &str, credential: &Credential) -> Option<Zeroizing<Vec<u8>>> {
+fn answer(server: &str, credential: &Credential) -> Option<Zeroizing<String>> {
     if matches!(credential.form, Form::Encoded(_)) {
         return None;
     }
@@ -110,26 +111,25 @@ fn answer(server: &str, credential: &Credential) -> Option<Zeroizing<Vec<u8>>> {
         username: username.to_owned(),
         secret: Zeroizing::new(credential.secret.expose().to_owned()),
     };
-    let mut bytes = Zeroizing::new(serde_json::to_vec(&entry).ok()?);
-    bytes.push(b'\n');
-    Some(bytes)
+    Some(Zeroizing::new(format!("{}\n", *json(&entry))))
 }
 
 fn store(call: &mut Call<'_>) -> Result<Served> {
     let entry = match entry(call) {
         Ok(entry) => entry,
-        Err(sentence) => return Ok(refuse(call, sentence)),
+        Err(sentence) => return refuse(call, sentence),
     };
     let server = entry.server.trim();
     if is_dockers_own(server) {
         return Ok(Served::default());
     }
     let Some(resource) = resource(server, Some(&entry.username)) else {
-        return Ok(refuse(call, "the server URL cannot be understood"));
+        return refuse(call, "the server URL cannot be understood");
     };
-    let presented = Presented::alone(Secret::new(entry.secret.as_str()));
+    let secret = Secret::new(entry.secret.as_str());
+    let presented = Presented { registry: true, ..Presented::alone(secret) };
     match (call.ask)(&request(Verb::Store, resource, Some(presented))) {
-        Outcome::Failed(error) => Ok(failed(call, error)),
+        Outcome::Failed(error) => failed(call, error),
         _ => Ok(Served::default()),
     }
 }
@@ -138,7 +138,7 @@ fn store(call: &mut Call<'_>) -> Result<Served> {
 fn entry(call: &mut Call<'_>) -> std::result::Result<Entry, &'static str> {
     let input = input(call)?;
     // serde's own message could quote the secret.
-    let entry: Entry = serde_json::from_slice(&input)
+    let entry: Entry = serde_json::from_slice(unmarked(&input))
         .map_err(|_| "the credentials are not a JSON object of three strings")?;
     if entry.server.trim().is_empty() {
         return Err(NO_SERVER);
@@ -157,11 +157,11 @@ fn entry(call: &mut Call<'_>) -> std::result::Result<Entry, &'static str> {
 fn erase(call: &mut Call<'_>) -> Result<Served> {
     let server = match server(call) {
         Ok(server) => server,
-        Err(sentence) => return Ok(refuse(call, sentence)),
+        Err(sentence) => return refuse(call, sentence),
     };
     let Some(resource) = resource(&server, None) else { return Ok(Served::default()) };
     match (call.ask)(&request(Verb::Erase, resource, None)) {
-        Outcome::Failed(error) => Ok(failed(call, error)),
+        Outcome::Failed(error) => failed(call, error),
         _ => Ok(Served::default()),
     }
 }
@@ -170,19 +170,17 @@ fn list(call: &mut Call<'_>) -> Result<Served> {
     // The origin is nobody's: a list is about all of them.
     let everything = Resource::new("https", "valetkey.invalid", None, None)?;
     match (call.ask)(&request(Verb::List, everything, None)) {
-        Outcome::Failed(error) => Ok(failed(call, error)),
+        Outcome::Failed(error) => failed(call, error),
         Outcome::Listed(listed) => {
             let servers: BTreeMap<String, String> = listed
                 .into_iter()
                 .filter_map(|(origin, username)| Some((server_name(&origin)?, username)))
                 .collect();
-            let mut bytes = serde_json::to_vec(&servers).unwrap_or_default();
-            bytes.push(b'\n');
-            call.wire.send(&bytes);
+            call.wire.send(format!("{}\n", *json(&servers)).as_bytes())?;
             Ok(Served::default())
         }
         _ => {
-            call.wire.send(b"{}\n");
+            call.wire.send(b"{}\n")?;
             Ok(Served::default())
         }
     }
@@ -264,22 +262,21 @@ fn input(call: &mut Call<'_>) -> std::result::Result<Zeroizing<Vec<u8>>, &'stati
 fn server(call: &mut Call<'_>) -> std::result::Result<String, &'static str> {
     let input = input(call)?;
     // What is not text becomes a name that no host has.
-    let text = String::from_utf8_lossy(&input).trim().to_owned();
+    let text = String::from_utf8_lossy(unmarked(&input)).trim().to_owned();
     if text.is_empty() { Err(NO_SERVER) } else { Ok(text) }
 }
 
 /// Whatever is wrong is said on standard output, where clients look for it.
-fn refuse(call: &Call<'_>, sentence: &str) -> Served {
-    let line: String = sentence.chars().filter(|letter| !letter.is_control()).collect();
-    call.wire.send(format!("{line}\n").as_bytes());
-    Served { status: 1, why: None }
+fn refuse(call: &Call<'_>, sentence: &str) -> Result<Served> {
+    call.wire.send(format!("{}\n", one_line(sentence)).as_bytes())?;
+    Ok(Served { status: 1, why: None })
 }
 
 /// Said on standard error too: docker's own client shows its user nothing of the other.
-fn failed(call: &Call<'_>, error: Error) -> Served {
-    let what = error.what.replace('\n', " ");
+fn failed(call: &Call<'_>, error: Error) -> Result<Served> {
     let hint = error.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
-    Served { why: Some(error), ..refuse(call, &format!("{what}{hint}")) }
+    let served = refuse(call, &format!("{}{hint}", error.what))?;
+    Ok(Served { why: Some(error), ..served })
 }
 
 #[cfg(test)]

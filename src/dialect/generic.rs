@@ -7,12 +7,13 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served, is_one_line};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Sent};
+use crate::model::{self, Caller, Credential, Outcome, Request, Resource, Sent};
 
 pub const TOKEN: Dialect = Dialect {
     name: "token",
     link: None,
     usage: "[URL]",
+    about: "One valid token for a URL on standard output; never signs in",
     serve: |call| {
         let resource = resource(call.arguments, call, "token", CARGO)?;
         serve(call, resource, &[], token)
@@ -23,6 +24,7 @@ pub const HEADER: Dialect = Dialect {
     name: "header",
     link: None,
     usage: "[--set FIELD=VALUE]... [URL]",
+    about: "The headers that present a valid token for a URL; never signs in",
     serve: |call| {
         let (set, rest) = settings(call.arguments)?;
         let resource = headers_for(rest, call, "header")?;
@@ -34,6 +36,7 @@ pub const JSON: Dialect = Dialect {
     name: "json",
     link: None,
     usage: "[--set FIELD=VALUE]... [URL]",
+    about: "The headers that present a valid token for a URL, as JSON; never signs in",
     serve: |call| {
         let (set, rest) = settings(call.arguments)?;
         let resource = headers_for(rest, call, "json")?;
@@ -78,7 +81,7 @@ fn resource(arguments: &[String], call: &Call<'_>, name: &str, variable: &str) -
     };
     let url = match arguments {
         [url] if !url.is_empty() => url.as_str(),
-        [] | [_] => call.environment.get(variable).ok_or_else(|| usage("no URL is given"))?,
+        [] | [_] => call.environment.text(variable)?.ok_or_else(|| usage("no URL is given"))?,
         _ => return Err(usage("more than one URL is given")),
     };
     named(url)
@@ -93,7 +96,7 @@ fn named(url: &str) -> Result<Resource> {
 /// says; and the command may come from a project's file.
 fn headers_for(arguments: &[String], call: &Call<'_>, name: &str) -> Result<Resource> {
     let resource = resource(arguments, call, name, SERVER)?;
-    if let Some(server) = call.environment.get(SERVER) {
+    if let Some(server) = call.environment.text(SERVER)? {
         let server = named(server)?;
         if server.origin() != resource.origin() {
             let what = format!("the headers are for {server}, not for {resource}");
@@ -117,7 +120,7 @@ fn serve(
     match (call.ask)(&request) {
         Outcome::Found(mut credential) => match write(said(&mut credential, set)?) {
             Some(line) => {
-                call.wire.send(line.as_bytes());
+                call.wire.send(line.as_bytes())?;
                 Ok(Served::default())
             }
             None => nothing(
@@ -171,5 +174,5 @@ fn json(credential: &Credential) -> Option<Zeroizing<String>> {
     for (name, value) in credential.more_headers() {
         object[name] = value.into();
     }
-    is_one_line(value.expose()).then(|| Zeroizing::new(format!("{object}\n")))
+    is_one_line(value.expose()).then(|| Zeroizing::new(format!("{}\n", *model::json(&object))))
 }

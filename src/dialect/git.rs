@@ -8,11 +8,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, unmarked};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
     Caller, Credential, Form, Offer, Outcome, Presented, Proof, Request, Resource, Scheme, Secret,
-    Split, Verb, decoded,
+    Split, Verb, decoded, timestamp,
 };
 
 /// Bytes of a line with its line end; git's own limit (rule G37).
@@ -27,6 +27,7 @@ pub const DIALECT: Dialect = Dialect {
     name: "git",
     link: Some("git-credential-valetkey"),
     usage: "get|store|erase|capability",
+    about: "git's credential helper protocol: lines of key=value on standard input",
     serve,
 };
 
@@ -42,7 +43,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         "store" => Verb::Store,
         "erase" => Verb::Erase,
         "capability" => {
-            call.wire.send(b"version 0\ncapability authtype\ncapability state\n");
+            call.wire.send(b"version 0\ncapability authtype\ncapability state\n")?;
             return Ok(Served::default());
         }
         // gitcredentials(7): any other operation is ignored silently (rule G2).
@@ -58,7 +59,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
             if answer.is_empty() {
                 return Ok(Served::nothing(None));
             }
-            call.wire.send(&answer);
+            call.wire.send(&answer)?;
             Ok(Served::default())
         }
         (Verb::Get, Outcome::NotFound(why)) => Ok(Served::nothing(Some(why))),
@@ -119,7 +120,7 @@ impl Asked {
         }
         let mut asked = Self::default();
         let mut seen = HashSet::new();
-        for line in bytes.split(|byte| *byte == b'\n') {
+        for line in unmarked(bytes).split(|byte| *byte == b'\n') {
             if line.is_empty() {
                 break;
             }
@@ -159,7 +160,8 @@ impl Asked {
             b"ephemeral" => self.ephemeral = matches!(value, b"1" | b"true" | b"yes" | b"on"),
             // git reads what is no number, or zero, as never.
             b"password_expiry_utc" => {
-                self.expires = text()?.parse().ok().filter(|expires| *expires != 0);
+                let expires = text()?.parse().ok().filter(|expires| *expires != 0);
+                self.expires = expires.map(timestamp::readable);
             }
             b"url" => self.url(&text()?)?,
             // A header is a stranger's text and may be in any encoding.
@@ -214,6 +216,7 @@ impl Asked {
             expires: self.expires,
             refresh: refresh.clone(),
             ephemeral: self.ephemeral,
+            registry: false,
         };
         let presented = match (&self.credential, &self.authtype, &self.password) {
             (Some(credential), Some(authtype), _) => Some(presented(credential, Some(authtype))),

@@ -8,9 +8,12 @@ use zeroize::Zeroizing;
 
 use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource, Split, Verb, is_plain_path};
+use crate::model::{
+    Bound, Caller, Credential, Outcome, Request, Resource, Split, Verb, is_plain_path,
+};
 
-pub const DIALECT: Dialect = Dialect { name: "goauth", link: None, usage: "[URL]", serve };
+pub const DIALECT: Dialect =
+    Dialect { name: "goauth", link: None, usage: "[URL]", about: "go's GOAUTH command", serve };
 
 /// Bytes of the head of an answer; what is longer is not read on.
 const LIMIT: u64 = 1 << 20;
@@ -20,29 +23,30 @@ const LIFETIME: u64 = 60;
 
 fn serve(call: &mut Call<'_>) -> Result<Served> {
     match call.arguments {
-        [] => Ok(first(call)),
+        [] => first(call),
         [url] => again(call, url),
         _ => Err(Error::new(Kind::Usage, "more than one URL is given").hint("valetkey goauth")),
     }
 }
 
 /// What is ready, without the network: whatever is missing will be asked for by its URL.
-fn first(call: &Call<'_>) -> Served {
+fn first(call: &Call<'_>) -> Result<Served> {
     let mut answer = Zeroizing::new(String::new());
     for (url, credential) in ready(call) {
         if let Some(set) = set(&url, &credential) {
             answer.push_str(&set);
         }
     }
-    call.wire.send(answer.as_bytes());
-    Served::default()
+    call.wire.send(answer.as_bytes())?;
+    Ok(Served::default())
 }
 
 /// The prefixes that the first call gives, each with its token.
 fn ready(call: &Call<'_>) -> Vec<(String, Box<Credential>)> {
     let (mut ready, mut missing) = (Vec::new(), Vec::new());
-    for url in bound(call) {
-        let resource = Resource::parse(&url).ok().map(Resource::of_url);
+    for Bound { url, registry } in bound(call) {
+        // go fetches nothing from there, unless it asks for it by its URL.
+        let resource = Resource::parse(&url).ok().filter(|_| !registry).map(Resource::of_url);
         match resource.and_then(|resource| cached(call, resource)) {
             Some(credential) => ready.push((url, credential)),
             None => missing.push(url),
@@ -68,7 +72,7 @@ fn again(call: &mut Call<'_>, url: &str) -> Result<Served> {
         Outcome::Found(credential) => {
             let prefix = refused.prefix(call, &credential);
             if let Some(set) = prefix.and_then(|prefix| set(&prefix, &credential)) {
-                call.wire.send(set.as_bytes());
+                call.wire.send(set.as_bytes())?;
             }
             Ok(Served::default())
         }
@@ -103,7 +107,7 @@ impl<'a> Refused<'a> {
     /// call, unless something in there is bound to another one; then this very URL. `None` where
     /// even that would say too much.
     fn prefix(&self, call: &Call<'_>, credential: &Credential) -> Option<String> {
-        let bound = bound(call);
+        let bound: Vec<String> = bound(call).into_iter().map(|bound| bound.url).collect();
         let here = self.resource.to_string();
         let own = bound.iter().filter(|url| is_below(&here, url)).max_by_key(|url| url.len());
         let path = match own {
@@ -127,9 +131,9 @@ impl<'a> Refused<'a> {
 }
 
 /// The https prefixes of all profiles.
-fn bound(call: &Call<'_>) -> Vec<String> {
+fn bound(call: &Call<'_>) -> Vec<Bound> {
     let mut bound = (call.bound)();
-    bound.retain(|url| url.starts_with("https://"));
+    bound.retain(|bound| bound.url.starts_with("https://"));
     bound
 }
 

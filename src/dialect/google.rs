@@ -11,9 +11,15 @@ use super::{Call, Dialect, Served};
 use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Outcome, Request, Resource};
+use crate::model::{self, Caller, Credential, Outcome, Request, Resource, one_line};
 
-pub const DIALECT: Dialect = Dialect { name: "google", link: None, usage: "", serve };
+pub const DIALECT: Dialect = Dialect {
+    name: "google",
+    link: None,
+    usage: "",
+    about: "the executable source of google-auth, which its libraries start",
+    serve,
+};
 
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
@@ -58,7 +64,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         disk::remove(path)?;
         disk::rewrite(path, answer.as_bytes())?;
     }
-    call.wire.send(answer.as_bytes());
+    call.wire.send(answer.as_bytes())?;
     Ok(Served::default())
 }
 
@@ -92,10 +98,10 @@ pub fn failure(error: &Error) -> Zeroizing<String> {
         Some(hint) => format!("{}; {hint}", error.what),
         None => error.what.clone(),
     };
-    let message: String = message.chars().filter(|letter| !letter.is_control()).collect();
+    let message = one_line(&message);
     line(&json!({ "version": 1, "success": false, "code": code, "message": message }))
 }
 
 fn line(answer: &Value) -> Zeroizing<String> {
-    Zeroizing::new(format!("{answer}\n"))
+    Zeroizing::new(format!("{}\n", *model::json(answer)))
 }

@@ -5,14 +5,17 @@ use std::io::Read;
 
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served, is_one_line};
+use super::{Call, Dialect, Served, is_one_line, unmarked};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Verb};
+use crate::model::{
+    Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Verb, json,
+};
 
 pub const DIALECT: Dialect = Dialect {
     name: "keyring",
     link: Some(NAME),
     usage: "[--mode password|creds] [--output plain|json] get|set|del SERVICE [USERNAME]",
+    about: "the command line of Python's keyring, for pip, uv and PDM",
     serve,
 };
 
@@ -159,7 +162,7 @@ fn get(call: &mut Call<'_>, asked: &Asked<'_>, resource: Resource) -> Result<Ser
     match outcome {
         Outcome::Found(credential) => match answer(asked, &resource, &credential) {
             Some(answer) => {
-                call.wire.send(answer.as_bytes());
+                call.wire.send(answer.as_bytes())?;
                 Ok(Served::default())
             }
             None => Ok(handed_on(call)?.unwrap_or_else(|| nothing(None))),
@@ -193,13 +196,12 @@ fn answer(
     if torn && !asked.json {
         return None;
     }
-    let text = |text: &str| Zeroizing::new(serde_json::Value::from(text).to_string());
     Some(Zeroizing::new(match (asked.json, asked.both) {
         (false, false) => format!("{secret}\n"),
         (false, true) => format!("{username}\n{secret}\n"),
-        (true, false) => format!("{{\"password\": {}}}\n", *text(secret)),
+        (true, false) => format!("{{\"password\": {}}}\n", *json(&secret)),
         (true, true) => {
-            format!("{{\"username\": {}, \"password\": {}}}\n", *text(username), *text(secret))
+            format!("{{\"username\": {}, \"password\": {}}}\n", *json(&username), *json(&secret))
         }
     }))
 }
@@ -215,7 +217,7 @@ fn set(call: &mut Call<'_>, resource: Resource) -> Result<Served> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = call.input.take(LIMIT + 1).read_to_end(&mut bytes);
     read.map_err(|error| refused("the password cannot be read").because(error))?;
-    let Ok(text) = std::str::from_utf8(&bytes) else {
+    let Ok(text) = std::str::from_utf8(unmarked(&bytes)) else {
         return Ok(nothing(Some(refused("the password is not UTF-8"))));
     };
     let text = text.strip_suffix('\n').unwrap_or(text);

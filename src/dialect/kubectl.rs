@@ -3,16 +3,22 @@
 //! protocol.md.
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, unmarked};
 use crate::error::{Error, Kind, Result};
 use crate::model::{
-    Caller, Credential, Form, Issuer, Offer, Outcome, Request, Resource, TokenKind, timestamp,
+    self, Caller, Credential, Form, Issuer, Offer, Outcome, Request, Resource, TokenKind, timestamp,
 };
 
-pub const DIALECT: Dialect = Dialect { name: "kubectl", link: None, usage: "[URL]", serve };
+pub const DIALECT: Dialect = Dialect {
+    name: "kubectl",
+    link: None,
+    usage: "[URL]",
+    about: "client-go's exec credential plugin, which kubectl starts",
+    serve,
+};
 
 /// Where the question is: there is nothing on standard input.
 const QUESTION: &str = "KUBERNETES_EXEC_INFO";
@@ -23,26 +29,39 @@ const VERSIONS: &[&str] =
 /// Seconds before its expiry at which the caller is to ask again.
 const EARLY: u64 = 60;
 
+/// What is read of the question, each member by itself: programs write `null` for what they do not
+/// say, `kind` included.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Asked {
-    api_version: String,
-    kind: String,
-    #[serde(default)]
-    spec: Spec,
+    api_version: Option<Value>,
+    kind: Option<Value>,
+    spec: Option<Spec>,
 }
 
 #[derive(Default, Deserialize)]
 struct Spec {
-    #[serde(default)]
-    interactive: bool,
+    interactive: Option<Value>,
     cluster: Option<Cluster>,
 }
 
 #[derive(Deserialize)]
 struct Cluster {
-    server: String,
-    config: Option<serde_json::Value>,
+    server: Option<Value>,
+    config: Option<Value>,
+}
+
+/// The question, understood.
+struct Question {
+    version: &'static str,
+    interactive: bool,
+    cluster: Option<Cluster>,
+}
+
+impl Cluster {
+    fn server(&self) -> Option<&str> {
+        self.server.as_ref().and_then(Value::as_str)
+    }
 }
 
 /// What a cluster's extension `client.authentication.k8s.io/exec` in the kubeconfig can tell us.
@@ -59,8 +78,8 @@ struct Extension {
 
 fn serve(call: &mut Call<'_>) -> Result<Served> {
     let asked = read(call)?;
-    let resource = resource(call.arguments, asked.spec.cluster.as_ref())?;
-    let caller = match asked.spec.interactive {
+    let resource = resource(call.arguments, asked.cluster.as_ref())?;
+    let caller = match asked.interactive {
         true => Caller::Patient,
         // kubectl in a script, an editor or a dashboard: only a screen of the person's own counts.
         false => Caller::Hidden,
@@ -68,11 +87,11 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     let request = Request::get(resource, caller, 0);
     match (call.ask)(&request) {
         Outcome::Found(credential) => {
-            let Some(answer) = answer(&asked.api_version, &credential) else {
+            let Some(answer) = answer(asked.version, &credential) else {
                 let what = format!("what is stored for {} is no bearer token", request.resource);
                 return Err(Error::new(Kind::Configuration, what));
             };
-            call.wire.send(answer.as_bytes());
+            call.wire.send(answer.as_bytes())?;
             Ok(Served::default())
         }
         Outcome::Failed(error) => Err(error),
@@ -87,19 +106,32 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     }
 }
 
-fn read(call: &Call<'_>) -> Result<Asked> {
+fn read(call: &Call<'_>) -> Result<Question> {
     let refused = |what: &str| Error::new(Kind::Usage, what).hint("valetkey setup kubectl");
     let question =
         call.environment.get(QUESTION).ok_or_else(|| refused(&format!("{QUESTION} is not set")))?;
-    let asked: Asked = serde_json::from_str(question)
-        .map_err(|_| refused(&format!("{QUESTION} cannot be understood")))?;
-    if asked.kind != "ExecCredential" {
-        return Err(refused(&format!("{QUESTION} is no ExecCredential")));
+    let Ok(asked) = serde_json::from_slice::<Asked>(unmarked(question.as_bytes())) else {
+        return Err(refused(&format!("{QUESTION} cannot be understood")));
+    };
+    let wrong = |what: &str| refused(&format!("{QUESTION} cannot be understood: {what}"));
+    if let Some(kind) = &asked.kind
+        && kind != "ExecCredential"
+    {
+        return Err(refused(&format!("{QUESTION} is no ExecCredential: its kind is {kind}")));
     }
-    if !VERSIONS.contains(&asked.api_version.as_str()) {
-        return Err(refused("only client.authentication.k8s.io/v1 and v1beta1 are spoken here"));
-    }
-    Ok(asked)
+    let version = match &asked.api_version {
+        None => return Err(wrong("its apiVersion is null")),
+        Some(version) => VERSIONS.iter().find(|known| version == *known).ok_or_else(|| {
+            refused("only client.authentication.k8s.io/v1 and v1beta1 are spoken here")
+        })?,
+    };
+    let Spec { interactive, cluster } = asked.spec.unwrap_or_default();
+    let interactive = match interactive {
+        None => false,
+        Some(Value::Bool(interactive)) => interactive,
+        Some(_) => return Err(wrong("spec.interactive is neither true nor false")),
+    };
+    Ok(Question { version, interactive, cluster })
 }
 
 /// What the kubeconfig's `args` say, else the cluster that the caller is about to talk to.
@@ -131,8 +163,12 @@ fn resource(arguments: &[String], cluster: Option<&Cluster>) -> Result<Resource>
 
 /// A server without a scheme is plain HTTP to client-go where the cluster has no certificates.
 fn server(cluster: &Cluster) -> Result<Resource> {
-    let resource = Resource::parse(&cluster.server)?;
-    match cluster.server.contains("://") {
+    let Some(server) = cluster.server() else {
+        let what = "the request names no cluster: spec.cluster.server is null, or no text";
+        return Err(Error::new(Kind::Usage, what).hint("put the cluster's URL into args"));
+    };
+    let resource = Resource::parse(server)?;
+    match server.contains("://") {
         true => Ok(resource),
         false => Err(Error::new(Kind::Usage, "the cluster's server has no scheme")
             .hint("write https:// before it in the kubeconfig")),
@@ -147,7 +183,8 @@ fn offer(cluster: &Cluster) -> Result<Option<Offer>> {
         return Ok(None);
     };
     let wrong = |what: &str| {
-        let what = format!("the exec extension of {} {what}", cluster.server);
+        let server = cluster.server().unwrap_or_default();
+        let what = format!("the exec extension of {server} {what}");
         Error::new(Kind::Configuration, what)
     };
     let extension =
@@ -173,8 +210,9 @@ fn answer(version: &str, credential: &Credential) -> Option<Zeroizing<String>> {
     };
     let mut status = json!({ "token": credential.secret.expose() });
     if let Some(expires) = credential.expires {
-        status["expirationTimestamp"] = timestamp::rfc3339(expires.saturating_sub(EARLY)).into();
+        status["expirationTimestamp"] =
+            timestamp::rfc3339(timestamp::before(expires, EARLY)).into();
     }
     let answer = json!({ "kind": "ExecCredential", "apiVersion": version, "status": status });
-    bearer.then(|| Zeroizing::new(format!("{answer}\n")))
+    bearer.then(|| Zeroizing::new(format!("{}\n", *model::json(&answer))))
 }

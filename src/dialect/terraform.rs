@@ -6,14 +6,17 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Call, Dialect, Served};
+use super::{Call, Dialect, Served, unmarked};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Verb};
+use crate::model::{
+    Caller, Credential, Form, Outcome, Presented, Request, Resource, Secret, Verb, json,
+};
 
 pub const DIALECT: Dialect = Dialect {
     name: "terraform",
     link: Some("terraform-credentials-valetkey"),
     usage: "get|store|forget HOST",
+    about: "the credentials helper of terraform and tofu",
     serve,
 };
 
@@ -53,20 +56,20 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
 fn get(call: &Call<'_>, resource: Resource) -> Result<Served> {
     // Nothing to give is no failure: terraform goes on without.
     let nothing = |why| {
-        call.wire.send(b"{}\n");
-        Served { status: 0, why }
+        call.wire.send(b"{}\n")?;
+        Ok(Served { status: 0, why })
     };
     match (call.ask)(&request(Verb::Get, resource, None)) {
         Outcome::Found(credential) => match answer(&credential) {
             Some(answer) => {
-                call.wire.send(&answer);
+                call.wire.send(answer.as_bytes())?;
                 Ok(Served::default())
             }
-            None => Ok(nothing(None)),
+            None => nothing(None),
         },
         Outcome::Failed(error) => Err(error),
-        Outcome::NotFound(why) => Ok(nothing(Some(why))),
-        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => Ok(nothing(None)),
+        Outcome::NotFound(why) => nothing(Some(why)),
+        Outcome::NotMine | Outcome::Done | Outcome::Listed(_) => nothing(None),
     }
 }
 
@@ -79,7 +82,7 @@ fn store(call: &mut Call<'_>, resource: Resource) -> Result<Served> {
         return Err(refused("are longer than 1 MiB"));
     }
     // serde's own message could quote the token.
-    let Ok(Token { token }) = serde_json::from_slice(&input) else {
+    let Ok(Token { token }) = serde_json::from_slice(unmarked(&input)) else {
         return Err(refused("are not an object with a token and nothing else"));
     };
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -104,13 +107,11 @@ fn request(verb: Verb, resource: Resource, presented: Option<Presented>) -> Requ
 }
 
 /// `None`: terraform sends a bearer token and nothing else.
-fn answer(credential: &Credential) -> Option<Zeroizing<Vec<u8>>> {
+fn answer(credential: &Credential) -> Option<Zeroizing<String>> {
     let bearer = match &credential.form {
         Form::Token(_) | Form::Password => true,
         Form::Encoded(authtype) => authtype.eq_ignore_ascii_case("bearer"),
     };
     let token = Token { token: Zeroizing::new(credential.secret.expose().to_owned()) };
-    let mut bytes = Zeroizing::new(serde_json::to_vec(&token).ok().filter(|_| bearer)?);
-    bytes.push(b'\n');
-    Some(bytes)
+    bearer.then(|| Zeroizing::new(format!("{}\n", *json(&token))))
 }

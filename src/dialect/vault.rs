@@ -9,8 +9,13 @@ use super::{Call, Dialect, Served};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Caller, Form, Outcome, Presented, Request, Resource, Secret, Verb};
 
-pub const DIALECT: Dialect =
-    Dialect { name: "vault", link: Some("vault-token-valetkey"), usage: "get|store|erase", serve };
+pub const DIALECT: Dialect = Dialect {
+    name: "vault",
+    link: Some("vault-token-valetkey"),
+    usage: "get|store|erase",
+    about: "the token helper of Vault and OpenBao, for the address in VAULT_ADDR",
+    serve,
+};
 
 /// Says which server is meant; the flag `-address` is not handed on to helpers.
 const ADDRESS: &str = "VAULT_ADDR";
@@ -36,7 +41,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     };
     let request = Request {
         verb,
-        resource: resource(call.environment.get(ADDRESS).unwrap_or(DEFAULT))?,
+        resource: resource(call.environment.text(ADDRESS)?.unwrap_or(DEFAULT))?,
         caller: Caller::Hasty,
         lifetime: LIFETIME,
         presented,
@@ -46,7 +51,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
         Outcome::Found(credential) => {
             // Vault takes every byte for the token's own, a line end too.
             if !matches!(credential.form, Form::Encoded(_)) {
-                call.wire.send(credential.secret.expose().as_bytes());
+                call.wire.send(credential.secret.expose().as_bytes())?;
             }
             Ok(Served::default())
         }
@@ -74,11 +79,9 @@ fn presented(call: &mut Call<'_>) -> Result<Presented> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = call.input.take(LIMIT + 1).read_to_end(&mut bytes);
     read.map_err(|error| refused("the token cannot be read").because(error))?;
-    let token = std::str::from_utf8(&bytes).ok().map(str::trim);
+    let token = std::str::from_utf8(&bytes).ok().map(Secret::given);
     match token.filter(|token| !token.is_empty() && bytes.len() as u64 <= LIMIT) {
-        Some(token) if !token.contains(char::is_control) => {
-            Ok(Presented::alone(Secret::new(token)))
-        }
+        Some(token) if !token.expose().contains(char::is_control) => Ok(Presented::alone(token)),
         _ => Err(refused("there is no token on standard input")),
     }
 }

@@ -18,6 +18,13 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
+    /// A token as a variable, a file or a pipe holds it: white space around it and a byte order
+    /// mark before it are not its own (rule N1). `is_word` says whether it can be one.
+    #[must_use]
+    pub fn given(text: &str) -> Self {
+        Self::new(text.trim_matches(|letter: char| letter.is_whitespace() || letter == '\u{feff}'))
+    }
+
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -4,6 +4,20 @@
 /// 9999-12-31T23:59:59Z: RFC 3339 has no later second.
 const LAST_SECOND: u64 = 253_402_300_799;
 
+/// A time that every caller can read as a number: cargo refuses years beyond 9999, and others
+/// numbers beyond 53 or 63 bits.
+#[must_use]
+pub fn readable(seconds: u64) -> u64 {
+    seconds.min(LAST_SECOND)
+}
+
+/// So many seconds before an end, for a caller that is to ask again by then. Where the calendar
+/// ends there is none.
+#[must_use]
+pub fn before(end: u64, seconds: u64) -> u64 {
+    if end >= LAST_SECOND { LAST_SECOND } else { end.saturating_sub(seconds) }
+}
+
 /// A second of Unix time as RFC 3339 writes it, in UTC. The calendar begins in March, so that the
 /// day that comes and goes is the last of a year, and repeats every 146,097 days.
 #[must_use]

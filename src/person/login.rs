@@ -11,7 +11,7 @@ use crate::broker::pasted::{self, Given};
 use crate::broker::{World, session, workload};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Fields, Key, Record, Resource, Secret, Session, TokenKind};
+use crate::model::{Fields, Key, Record, Resource, Secret, Session, TokenKind, timestamp};
 use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Persist, Profile, Source};
 use crate::vault::{Pen, Setbacks, Want};
@@ -166,7 +166,7 @@ fn given(
             let read = input.take(Secret::LONGEST as u64 + 16).read_to_end(&mut bytes);
             let text = read.ok().and_then(|_| std::str::from_utf8(&bytes).ok());
             let text = text.ok_or_else(|| Error::new(Kind::Usage, "standard input is no text"))?;
-            Ok(Some(Secret::new(text.trim())))
+            Ok(Some(Secret::given(text)))
         }
         None => {
             let what = "standard input is a terminal, which would show the token";
@@ -192,7 +192,7 @@ fn with_token(
     let asked = service.and_then(|service| service.asked_account(resource));
     let account = typed.account.as_deref().or(asked);
     let expires = typed.expires.map(|end| match end {
-        cli::End::After(seconds) => world.clock.now().saturating_add(seconds),
+        cli::End::After(seconds) => timestamp::readable(world.clock.now().saturating_add(seconds)),
         cli::End::At(time) => time,
     });
     let Some(service) = service else {

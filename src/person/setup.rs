@@ -63,7 +63,7 @@ pub(super) fn setup(
     let mut all = steps(&setup)?;
     if typed.print {
         for step in &all {
-            wire.send(format!("{}\n", step.shown()).as_bytes());
+            wire.send(format!("{}\n", step.shown()).as_bytes())?;
         }
         return Ok(());
     }

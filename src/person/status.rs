@@ -8,9 +8,9 @@ use super::{PROFILE_HINT, service_of};
 use crate::broker::{self, World, workload};
 use crate::dialect::Wire;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Holder, Place, Record, Resource, Secret, TokenKind};
+use crate::model::{self, Holder, Place, Record, Resource, Secret, TokenKind, one_line, sanitize};
 use crate::profile;
-use crate::ui::{sanitize, shell_word};
+use crate::ui::shell_word;
 use crate::vault::Want;
 
 /// `status`: a line for each session; with a URL, which one answers and why.
@@ -31,8 +31,8 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
     let service = world.profiles.find(&resource);
     let profile = service.map(|service| service.profile);
     let variable = match service {
-        Some(service) => service.environment_token(&resource, world.environment),
-        None => profile::environment_token(&resource, world.environment),
+        Some(service) => service.environment_token(&resource, world.environment)?,
+        None => profile::environment_token(&resource, world.environment)?,
     };
     let vouched = profile.is_some_and(|profile| workload::fleeting(profile, world).is_some());
     let asked = service.and_then(|service| service.asked_account(&resource));
@@ -81,10 +81,11 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
             "because": why,
             "answer": record,
         });
-        wire.send(format!("{document}\n").as_bytes());
+        wire.send(format!("{}\n", *model::json(&document)).as_bytes())?;
     } else {
         let profile = name.map_or("no profile".to_owned(), |name| format!("profile {name}"));
-        wire.send(sanitize(&format!("{resource}: {profile}; answered by {source}\n")).as_bytes());
+        let line = format!("{resource}: {profile}; answered by {source}");
+        wire.send(format!("{}\n", one_line(&line)).as_bytes())?;
     }
     if variable.is_some() || record.is_some() || vouched {
         return Ok(());
@@ -128,8 +129,11 @@ pub(super) fn whoami(
             holder => format!(" ({holder})"),
         };
         match url {
-            Some(_) => writeln!(lines, "{account}{holder}"),
-            None => writeln!(lines, "{account}{holder} at {}", place_name(&key.place)),
+            Some(_) => writeln!(lines, "{}", one_line(&format!("{account}{holder}"))),
+            None => {
+                let line = format!("{account}{holder} at {}", place_name(&key.place));
+                writeln!(lines, "{}", one_line(&line))
+            }
         }
         .map_err(|error| Error::new(Kind::Failed, "cannot be shown").because(error))?;
         if let Some(end) = near_end(record, world) {
@@ -147,8 +151,7 @@ pub(super) fn whoami(
         };
         return Err(Error::new(Kind::NotSignedIn, "not signed in").hint(hint));
     }
-    wire.send(sanitize(&lines).as_bytes());
-    Ok(())
+    wire.send(sanitize(&lines).as_bytes())
 }
 
 /// Seconds before its end in which a session that nothing renews is worth a warning.
@@ -173,19 +176,18 @@ pub(super) fn list(json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<()>
     let records = world.vault.all()?;
     if json {
         let all: Vec<_> = records.iter().map(|record| as_json(record, world)).collect();
-        wire.send(format!("{}\n", serde_json::Value::from(all)).as_bytes());
-        return Ok(());
+        return wire.send(format!("{}\n", *model::json(&all)).as_bytes());
     }
     if records.is_empty() {
         world.ui.say("nothing is stored; valetkey login HOST signs in");
         return Ok(());
     }
     let line = |record: &Record| {
-        format!("{}  {}\n", place_name(&record.key().place), described(record, world))
+        let line = format!("{}  {}", place_name(&record.key().place), described(record, world));
+        format!("{}\n", one_line(&line))
     };
     let lines: String = records.iter().map(line).collect();
-    wire.send(sanitize(&lines).as_bytes());
-    Ok(())
+    wire.send(sanitize(&lines).as_bytes())
 }
 
 fn place_name(place: &Place) -> String {

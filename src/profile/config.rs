@@ -10,6 +10,7 @@ use url::Url;
 
 use super::builtin::{self, Provider};
 use super::entry::{Entry, ExchangeKind, FieldEntry, OriginEntry, RedirectEntry};
+use super::registry::is_known;
 use super::workload::{self, Workload};
 use super::{
     AccountSource, Endpoints, Exchange, Field, Flow, Persist, Prefix, Profile, Redirect, Site,
@@ -216,9 +217,9 @@ pub(super) fn read_profile(
 }
 
 fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
-    let (text, username, scheme, token, exchange) = match origin {
-        OriginEntry::Plain(url) => (url, None, None, None, None),
-        OriginEntry::Own { url, username, scheme, token, exchange, tenant, role } => {
+    let (text, username, scheme, token, exchange, registry) = match origin {
+        OriginEntry::Plain(url) => (url, None, None, None, None, None),
+        OriginEntry::Own { url, username, scheme, token, exchange, tenant, role, registry } => {
             let exchange = match (exchange, tenant, role) {
                 (Some(ExchangeKind::Acr), tenant, None) => {
                     Some(Exchange::Acr { tenant: tenant.clone() })
@@ -237,7 +238,7 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
                     return Err(wrong(format!("origin {url} has a role and no exchange")));
                 }
             };
-            (url, username.as_ref(), *scheme, *token, exchange)
+            (url, username.as_ref(), *scheme, *token, exchange, *registry)
         }
     };
     if !text.contains("://") {
@@ -259,7 +260,9 @@ fn read_origin(origin: &OriginEntry, entry: &Entry) -> Result<Prefix> {
         Some(Exchange::Acr { .. }) => Some("<token>".to_owned()),
         _ => username,
     };
+    let known = || matches!(exchange, Some(Exchange::Acr { .. })) || is_known(&resource.origin());
     Ok(Prefix {
+        registry: registry.unwrap_or_else(known),
         origin: resource.origin(),
         path: resource.path.unwrap_or_default(),
         username: username.unwrap_or_else(|| "oauth2".to_owned()),

@@ -89,6 +89,7 @@ pub(super) enum OriginEntry {
         exchange: Option<ExchangeKind>,
         tenant: Option<String>,
         role: Option<String>,
+        registry: Option<bool>,
     },
 }
 
@@ -107,8 +108,8 @@ impl OriginEntry {
     pub(super) fn exchanging(mut self, kind: ExchangeKind) -> Self {
         if let Self::Plain(url) = self {
             let (username, scheme, token, exchange) = (None, None, None, None);
-            let (tenant, role) = (None, None);
-            self = Self::Own { url, username, scheme, token, exchange, tenant, role };
+            let (tenant, role, registry) = (None, None, None);
+            self = Self::Own { url, username, scheme, token, exchange, tenant, role, registry };
         }
         if let Self::Own { exchange, .. } = &mut self {
             exchange.get_or_insert(kind);

@@ -74,6 +74,7 @@ impl Found {
             exchange: None,
             tenant: None,
             role: None,
+            registry: None,
         };
         let redirect = self.redirect.map(|redirect| RedirectEntry {
             host: Some(redirect.host),

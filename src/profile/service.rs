@@ -2,8 +2,10 @@
 
 use super::{Field, Prefix, Profile};
 use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
 use crate::model::{
     Credential, Fields, Form, Proof, Resource, Scheme, Secret, Sent, Session, Static, is_below,
+    timestamp,
 };
 
 /// Who serves a resource: a profile, by one of its origins.
@@ -46,7 +48,7 @@ impl<'a> Service<'a> {
             username: self.username_for(&session.key.account),
             secret: token.clone(),
             form: Form::Token(self.prefix.scheme),
-            expires: session.expires(self.prefix.token),
+            expires: session.expires(self.prefix.token).map(timestamp::readable),
             proof: Some(Proof {
                 place: session.key.place.digest(),
                 key: session.key.digest(),
@@ -96,47 +98,112 @@ impl<'a> Service<'a> {
     }
 
     /// A token that the environment holds for the resource's host; stores are then not touched.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `Configuration` when a variable holds what no token may hold.
     pub fn environment_token(
         &self,
         resource: &Resource,
         environment: &Environment,
-    ) -> Option<Credential> {
-        let own = self.profile.token_env.iter().find_map(|name| environment.get(name));
-        let token = own.or_else(|| host_token(resource, environment))?;
-        Some(Credential {
+    ) -> Result<Option<Credential>> {
+        let mut own = self.profile.token_env.iter();
+        let own = own.find_map(|name| token(name, environment).transpose()).transpose()?;
+        let token = match own {
+            Some(token) => Some(token),
+            None => host_token(resource, environment)?,
+        };
+        Ok(token.map(|token| Credential {
             username: self.username_for(self.asked_account(resource).unwrap_or_default()),
             fields: self.fields(&Fields::new()),
             ..environment_credential(token, Form::Token(self.prefix.scheme))
-        })
+        }))
     }
 }
 
 /// A token that the environment holds for a host without a profile.
-#[must_use]
-pub fn environment_token(resource: &Resource, environment: &Environment) -> Option<Credential> {
-    let username = resource.account.clone().unwrap_or_else(|| "oauth2".to_owned());
+///
+/// # Errors
+/// `Configuration` when the variable holds what no token may hold.
+pub fn environment_token(
+    resource: &Resource,
+    environment: &Environment,
+) -> Result<Option<Credential>> {
+    let username = || resource.account.clone().unwrap_or_else(|| "oauth2".to_owned());
     let token = host_token(resource, environment)?;
-    Some(Credential { username, ..environment_credential(token, Form::Token(Scheme::Basic)) })
+    Ok(token.map(|token| Credential {
+        username: username(),
+        ..environment_credential(token, Form::Token(Scheme::Basic))
+    }))
 }
 
+/// The token in a variable, cleaned here for every dialect (rule N1). `None` for one that is not
+/// set, or empty.
+fn token(name: &str, environment: &Environment) -> Result<Option<Secret>> {
+    let Some(value) = environment.raw(name) else { return Ok(None) };
+    let token = value.to_str().map(Secret::given);
+    if token.as_ref().is_some_and(Secret::is_empty) {
+        return Ok(None);
+    }
+    match token.filter(Secret::is_word) {
+        Some(token) => Ok(Some(token)),
+        None => {
+            let what = format!("the variable {name} holds what no token may have");
+            Err(Error::new(Kind::Configuration, what)
+                .hint("a token is one word of visible letters of ASCII"))
+        }
+    }
+}
+
+const HOST_TOKEN: &str = "VALETKEY_TOKEN_";
+
 /// `VALETKEY_TOKEN_<host>`: dots as `_`, hyphens as `__`, in lower or upper case. It is meant for
-/// the host on its own port, over TLS or on this machine.
-fn host_token<'a>(resource: &Resource, environment: &'a Environment) -> Option<&'a str> {
+/// the host on its own port, over TLS or on this machine. No two hosts have the same name, because
+/// a label neither is empty nor begins or ends with a hyphen (rule U3).
+fn host_token(resource: &Resource, environment: &Environment) -> Result<Option<Secret>> {
+    let Some(name) = host_variable(resource) else { return Ok(None) };
+    match token(&name, environment)? {
+        Some(token) => Ok(Some(token)),
+        None => token(&name.to_ascii_uppercase(), environment),
+    }
+}
+
+pub(super) fn host_variable(resource: &Resource) -> Option<String> {
     let host = &resource.host;
     let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
     let secure = resource.web_origin().starts_with("https:") && !resource.leads_on();
-    if !secure || host.is_empty() || !plain {
-        return None;
-    }
-    let name = format!("VALETKEY_TOKEN_{}", host.replace('-', "__").replace('.', "_"));
-    environment.get(&name).or_else(|| environment.get(&name.to_ascii_uppercase()))
+    let name = || format!("{HOST_TOKEN}{}", host.replace('-', "__").replace('.', "_"));
+    (secure && plain && !host.is_empty()).then(name)
 }
 
-fn environment_credential(token: &str, form: Form) -> Credential {
+/// A variable that looks as if it were for this host and is for none, because its name could be
+/// read as more than one: of `a-_b`, `a_-b` or `a___b` none is a host.
+#[must_use]
+pub fn unclear_variable<'e>(resource: &Resource, environment: &'e Environment) -> Option<&'e str> {
+    let merged = |name: &str| {
+        let words = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        words.join("_").to_ascii_lowercase()
+    };
+    // With one underscore for a dot and two for a hyphen.
+    let is_of_a_host = |name: &str| {
+        let mut runs = name.split(|letter: char| letter != '_');
+        let clear = runs.all(|run| run.len() < 2 || run.len().is_multiple_of(2));
+        clear && !name.starts_with('_') && !name.ends_with('_')
+    };
+    let host = merged(&resource.host);
+    let named = |name: &&str| {
+        let ours = name.get(..HOST_TOKEN.len());
+        let ours = ours.is_some_and(|start| start.eq_ignore_ascii_case(HOST_TOKEN));
+        ours && merged(&name[HOST_TOKEN.len()..]) == host
+            && (resource.host.contains('_') || !is_of_a_host(&name[HOST_TOKEN.len()..]))
+    };
+    environment.names().find(named)
+}
+
+fn environment_credential(token: Secret, form: Form) -> Credential {
     Credential {
         username: String::new(),
-        secret: Secret::new(token),
+        secret: token,
         form,
         expires: None,
         proof: None,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
+use crate::model::timestamp::readable;
 use crate::model::{
     Exchanged, Fields, Holder, Identity, Key, Place, Record, Secret, Session, Static, TokenSet,
 };
@@ -32,6 +33,8 @@ struct Written<'a> {
     email: Option<String>,
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     fields: Fields,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    registry: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     authority: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +120,7 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
                 key: _,
                 holder: _,
                 fields: _,
+                registry,
                 secret,
                 authtype,
                 expires,
@@ -126,6 +130,7 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
             } = entry;
             Written {
                 kind: "static",
+                registry: *registry,
                 secret: Some(exposed(secret)),
                 authtype: authtype.clone(),
                 expires_at: *expires,
@@ -180,8 +185,8 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
     };
     let key = Key { place, client_id, account: written.account, path: written.path };
     let holder = Holder { id: written.provider_account, name: written.name, email: written.email };
-    let (fields, stored) = (written.fields, written.stored_at);
-    let chosen = written.chosen_at.unwrap_or(stored);
+    let (fields, stored) = (written.fields, readable(written.stored_at));
+    let chosen = written.chosen_at.map_or(stored, readable);
     let secret = |text: Option<Zeroizing<String>>| text.map(|text| Secret::new(text.as_str()));
     match (written.kind, secret(written.secret)) {
         ("session", None) => Ok(Record::Session(Session {
@@ -192,14 +197,14 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
             tokens: TokenSet {
                 identity: secret(written.id_token)
                     .zip(written.id_expires_at)
-                    .map(|(token, expires)| Identity { token, expires }),
+                    .map(|(token, expires)| Identity { token, expires: readable(expires) }),
                 access: secret(written.access_token),
                 refresh: secret(written.refresh_token),
-                expires: written.expires_at,
+                expires: written.expires_at.map(readable),
                 scope: written.scope,
             },
             signed_in: stored,
-            renewed: written.renewed_at.unwrap_or(stored),
+            renewed: written.renewed_at.map_or(stored, readable),
             chosen,
             exchanged: written
                 .exchanged
@@ -207,7 +212,7 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
                 .map(|WrittenExchange { origin, token, expires_at }| Exchanged {
                     origin,
                     token: Secret::new(token.as_str()),
-                    expires: expires_at,
+                    expires: readable(expires_at),
                 })
                 .collect(),
             former: written.former,
@@ -216,10 +221,11 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
             key,
             secret: secret_value,
             authtype: written.authtype,
-            expires: written.expires_at,
+            expires: written.expires_at.map(readable),
             refresh: secret(written.refresh_token),
             holder,
             fields,
+            registry: written.registry,
             stored,
             chosen,
         })),
@@ -275,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_static_credential_are_pinned() {
-        let text = r#"{"v":1,"kind":"static","origin":"https://a","path":"p","account":"u","secret":"s","authtype":"Bearer","expires_at":5,"stored_at":1}"#;
+        let text = r#"{"v":1,"kind":"static","origin":"https://a","path":"p","account":"u","registry":true,"secret":"s","authtype":"Bearer","expires_at":5,"stored_at":1}"#;
         let pasted = r#"{"v":1,"kind":"static","profile":"acme","account":"u","provider_account":"id","email":"e","fields":{"tenant":"t"},"secret":"s","stored_at":1,"chosen_at":2}"#;
         for text in [text, pasted] {
             let record = read(text.as_bytes(), "x").unwrap();

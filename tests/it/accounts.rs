@@ -228,7 +228,7 @@ fn store_and_erase_touch_the_account_that_they_name() {
 fn a_list_names_the_account_that_answers() {
     let scene = scene();
     login(&scene, "bob", &["--account", "bob"]).assert_status(0);
-    scene.profile("username = \"{account}\"");
+    scene.registry("username = \"{account}\"");
     let listed = || {
         let listed = run(&scene, &["docker", "list"]).assert_success();
         let listed: Value = serde_json::from_str(&listed).expect("JSON");

@@ -315,6 +315,9 @@ fn a_miss_of_ours_signs_in_once_where_a_person_is_and_nowhere_else() {
     let token = serde_json::from_slice::<Value>(&first.stdout).expect("JSON")["Secret"].clone();
     assert_eq!(token, secret(&call(&scene, "get", host(&scene))));
     assert_eq!(browser.opened().len(), 1);
+    // Who builds is told of no host that no profile calls a registry.
+    call(&scene, "list", "unused").assert(0, "{}\n", "");
+    scene.registry("");
     assert_eq!(answer(&call(&scene, "list", "unused")), json!({host(&scene): "oauth2"}));
 }
 

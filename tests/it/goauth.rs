@@ -188,7 +188,7 @@ fn what_a_tool_stored_is_given_to_its_origin() {
     );
     // One bad line and go drops everything.
     let run = scene.sandbox.valetkey(&["goauth", "https://e.example/m"]).stdin(UNAUTHORIZED);
-    run.env("VALETKEY_TOKEN_e_example", "a\nb").run().assert_status(0);
+    run.env("VALETKEY_TOKEN_e_example", "a\nb").run().assert_status(78).assert_stdout("");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod aws;
 mod bazel;
 mod browser_flow;
 mod browsers;
+mod callers;
 mod cargo;
 mod clockwork;
 mod defences;

@@ -120,6 +120,16 @@ impl Scene {
         self.bind(&[&self.host.origin()], &settings);
     }
 
+    /// As `profile`, for a host that is a registry of container images.
+    pub fn registry(&self, more: &str) {
+        self.profile(more);
+        let path = self.sandbox.root().join("config/valetkey/config.toml");
+        let text = std::fs::read_to_string(path).expect("it has just been written");
+        let origin = self.host.origin();
+        let table = format!("{{ url = \"{origin}\", registry = true }}");
+        self.sandbox.config(&text.replace(&format!("[\"{origin}\"]"), &format!("[{table}]")));
+    }
+
     pub fn sign_in(&self) {
         self.sign_in_to(&self.host.origin());
     }

@@ -1,5 +1,7 @@
 //! Whose host a URL names: one reader for every dialect, argument and variable; rules U1 to U6.
 
+use std::path::Path;
+
 use valetkey::model::Resource;
 
 use crate::lab::{Finished, Run, Sandbox};
@@ -253,8 +255,13 @@ pub const ODD: &[&str] = &[
 ];
 
 /// A home in which one host has a token, and nobody can be asked.
-fn home() -> Sandbox {
-    let sandbox = Sandbox::new(program());
+pub fn home() -> Sandbox {
+    home_of(program())
+}
+
+/// As `home`, with another program in the place of ours.
+pub fn home_of(program: &Path) -> Sandbox {
+    let sandbox = Sandbox::new(program);
     sandbox.env("VALETKEY_STORE", "file").env("VALETKEY_INTERACTIVE", "never");
     sandbox.env("LAB_TOKEN", TOKEN);
     // The next keyring on PATH, which knows nothing.
@@ -268,18 +275,18 @@ fn home() -> Sandbox {
 
 const GOOD: &str = "good.example";
 
-const TOKEN: &str = "lab-good-token";
+pub const TOKEN: &str = "lab-good-token";
 
 /// Whether the token is in an answer: as it is, or as Basic encodes it.
-fn gives_it(finished: &Finished) -> bool {
+pub fn gives_it(finished: &Finished) -> bool {
     let text = finished.stdout_text();
     text.contains(TOKEN) || text.contains("b2F1dGgyOmxhYi1nb29kLXRva2Vu")
 }
 
-type Way = (&'static str, fn(&Sandbox, &str) -> Option<Run>);
+pub type Way = (&'static str, fn(&Sandbox, &str) -> Option<Run>);
 
 /// Every way by which a caller's URL comes in.
-const WAYS: &[Way] = &[
+pub const WAYS: &[Way] = &[
     ("token", |sandbox, url| Some(sandbox.valetkey(&["token", url]))),
     ("token of a variable", |sandbox, url| {
         let run = sandbox.valetkey(&["token"]).env("CARGO_REGISTRY_INDEX_URL", url);

@@ -70,12 +70,12 @@ pub(super) fn vouch(
         }
     };
     let text = Zeroizing::new(text);
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let token = Secret::given(&text);
+    if !token.is_word() {
         let what = format!("what {source} gives is no token");
         return Err(Failure::Other(Error::new(Kind::Configuration, what)));
     }
-    Ok(Vouched { token: Secret::new(token), source })
+    Ok(Vouched { token, source })
 }
 
 fn of(

@@ -42,7 +42,8 @@ const PROFILE_KEYS: &[&str] = &[
     "token_page",
     "fields",
 ];
-const ORIGIN_KEYS: &[&str] = &["url", "username", "scheme", "token", "exchange", "tenant", "role"];
+const ORIGIN_KEYS: &[&str] =
+    &["url", "username", "scheme", "token", "exchange", "tenant", "role", "registry"];
 const WORKLOAD_KEYS: &[&str] = &[
     "source",
     "token_env",
