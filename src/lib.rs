@@ -282,7 +282,14 @@ fn with_world(
     let ui = Ui::new(environment, &hidden, process.stderr_is_terminal, &process.output);
     let tell = |text: &str| ui.warn(text);
     let world = World {
-        vault: Vault::new(profiles.store.clone(), environment, clock, &tell, &hidden),
+        vault: Vault::new(
+            profiles.store.clone(),
+            environment,
+            clock,
+            &tell,
+            &hidden,
+            process.program,
+        ),
         oauth: Oauth::new(&ui, clock, environment, &hidden),
         profiles: &profiles,
         ui: &ui,

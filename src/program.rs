@@ -6,9 +6,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::environment::Environment;
 
@@ -16,6 +16,7 @@ use crate::environment::Environment;
 #[derive(Debug)]
 pub struct Finished {
     pub success: bool,
+    pub status: ExitStatus,
     pub output: Vec<u8>,
     /// The beginning of what it wrote to standard error, as much as says why it failed.
     pub errors: Vec<u8>,
@@ -65,11 +66,16 @@ fn is_program(path: &Path) -> bool {
     path.with_extension("exe").is_file()
 }
 
-/// Runs a program to its end, or kills it when `limit` has passed, which is an error of kind
+/// Bytes that a program which is waited for may answer.
+const LONGEST: u64 = 16 << 20;
+
+/// Runs a program to its end, whatever it does with its streams. When `limit` has passed, or it
+/// answers without an end, it is killed with all that it has started; too late is an error of kind
 /// `TimedOut`.
 ///
 /// # Errors
-/// When it cannot be started, or does not end.
+/// When it cannot be started, does not end, or answers more than 16 MiB.
+#[expect(clippy::disallowed_methods, reason = "one deadline for all that is waited for here")]
 pub fn run(
     program: &OsStr,
     arguments: &[&OsStr],
@@ -78,8 +84,12 @@ pub fn run(
     hidden: impl Fn(&str) -> bool,
     limit: Duration,
 ) -> std::io::Result<Finished> {
+    let until = Instant::now() + limit;
     let mut command = command(program, arguments, environment, hidden);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // What it starts is ended with it, and a Ctrl-C meant for us does not cut a write of its off.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn()?;
     let (mut to, mut from) = (child.stdin.take(), child.stdout.take());
     let complaints = child.stderr.take();
@@ -102,23 +112,45 @@ pub fn run(
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut output = Vec::new();
-        let read = from.as_mut().map_or(Ok(0), |from| from.read_to_end(&mut output));
+        let from = from.as_mut().map(|from| from.take(LONGEST + 1));
+        let read = from.map_or(Ok(0), |mut from| from.read_to_end(&mut output));
         let _ = sender.send(read.map(|_| output));
     });
-    match receiver.recv_timeout(limit) {
-        Ok(output) => {
-            let success = child.wait()?.success();
-            // What it started may keep standard error open, so the end of it is not waited for.
-            let patience = if success { Duration::ZERO } else { LAST_WORDS };
-            let errors = heard.recv_timeout(patience).unwrap_or_default();
-            Ok(Finished { output: output?, success, errors })
-        }
-        Err(_) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(std::io::ErrorKind::TimedOut.into())
-        }
+    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let left = || until.saturating_duration_since(Instant::now());
+    let output = receiver.recv_timeout(left()).map_err(|_| late()).and_then(|read| read);
+    let output = output.and_then(|output| match output.len() as u64 {
+        0..=LONGEST => Ok(output),
+        _ => Err(std::io::Error::other("it answers without an end")),
+    });
+    let finished = output.and_then(|output| {
+        let status = loop {
+            match child.try_wait()? {
+                Some(status) => break status,
+                None if left().is_zero() => return Err(late()),
+                // It has said everything; only its end is missing.
+                None => std::thread::sleep(left().min(Duration::from_millis(2))),
+            }
+        };
+        // What it started may keep standard error open, so the end of it is not waited for.
+        let patience = if status.success() { Duration::ZERO } else { LAST_WORDS };
+        let errors = heard.recv_timeout(patience).unwrap_or_default();
+        Ok(Finished { success: status.success(), status, output, errors })
+    });
+    if finished.is_err() {
+        kill(&mut child);
     }
+    finished
+}
+
+/// Ends a program and all that it has started, unless that left its process group.
+fn kill(child: &mut Child) {
+    #[cfg(unix)]
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// Starts a program that lives its own life: not waited for, in a process group of its own so
@@ -209,6 +241,32 @@ mod tests {
         let failed = shell("echo why >&2; head -c 300000 /dev/zero >&2; exit 3", LONG).unwrap();
         assert!(!failed.success && failed.errors.starts_with(b"why\n"));
         assert_eq!(failed.errors.len() as u64, ERRORS);
+    }
+
+    /// Whatever it does, and whatever it leaves behind: its time ends, and so does its group.
+    #[test]
+    fn no_program_and_nothing_that_it_has_started_outlives_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let alive = directory.path().join("alive");
+        let shown = alive.display();
+        for script in [
+            "exec sleep 600",
+            "exec >&- 2>&-; sleep 600",
+            "echo answer; exec >&-; sleep 600",
+            "trap '' TERM INT HUP; while :; do sleep 0.1; done",
+            "sleep 600 & exit 0",
+            "exec yes",
+            "kill -STOP $$",
+        ] {
+            // The lock that the group holds is free when all of it has ended.
+            let script = format!("exec 9>'{shown}'; flock 9; {script}");
+            let error = shell(&script, Duration::from_millis(400)).unwrap_err();
+            let lock = File::options().create(true).append(true).open(&alive).unwrap();
+            lock.lock().unwrap();
+            let expected = [std::io::ErrorKind::TimedOut, std::io::ErrorKind::Other];
+            assert!(expected.contains(&error.kind()), "{script}: {error}");
+        }
+        assert!(!shell("kill -9 $$", LONG).unwrap().success);
     }
 
     #[test]

@@ -27,9 +27,9 @@ use lock::Lock;
 
 /// A store that is asked before the files.
 trait Store {
-    /// Every record of a place.
-    fn read(&self, place: &Place) -> Answer<Vec<Record>>;
-    fn all(&self) -> Answer<Vec<Record>>;
+    /// Every record of a place, and why one cannot be read.
+    fn read(&self, place: &Place) -> Answer<Vec<Result<Record>>>;
+    fn all(&self) -> Answer<Vec<Result<Record>>>;
     /// `at_once`: without a dialogue, and without a long wait.
     fn write(&self, record: &Record, at_once: bool) -> Answer<()>;
     /// `false` where there was nothing.
@@ -40,6 +40,16 @@ trait Store {
     fn probe(&self, key: &Key) -> Answer<()>;
     /// For a person: where this is.
     fn name(&self) -> String;
+    /// The right to renew in a store that other machines may use too, to be given back with
+    /// `release`. `None`: our own locks are enough.
+    fn claim(&self, _: &Key, _: Duration, _: &dyn Clock) -> Answer<Option<String>> {
+        Ok(None)
+    }
+    fn release(&self, _: &str) {}
+    /// What a person who signs in should know about it.
+    fn caution(&self) -> Option<String> {
+        None
+    }
 }
 
 type Answer<T> = std::result::Result<T, Trouble>;
@@ -101,6 +111,8 @@ pub struct Vault<'a> {
     /// Says one line to a person.
     tell: &'a dyn Fn(&str),
     hidden: &'a dyn Fn(&str) -> bool,
+    /// The path of this program, which is no store.
+    own: fn() -> Option<PathBuf>,
     stores: OnceCell<Result<Stores>>,
     /// Whether this process has said that the files stand in.
     told: Cell<bool>,
@@ -161,10 +173,11 @@ impl<'a> Vault<'a> {
         clock: &'a dyn Clock,
         tell: &'a dyn Fn(&str),
         hidden: &'a dyn Fn(&str) -> bool,
+        own: fn() -> Option<PathBuf>,
     ) -> Self {
         let (stores, told, answered) = (OnceCell::new(), Cell::new(false), Cell::new(false));
         let newest = Cell::new(0);
-        Self { choice, environment, clock, tell, hidden, stores, told, answered, newest }
+        Self { choice, environment, clock, tell, hidden, own, stores, told, answered, newest }
     }
 
     /// Reads without a lock: the cached answer.
@@ -182,9 +195,11 @@ impl<'a> Vault<'a> {
         if let Some(record) = want.pick(stores.file.read(&want.place)?) {
             return Ok(Some(record));
         }
-        let records = self.first(|store| store.read(&want.place))?.unwrap_or_default();
+        let (records, broken) = self.readable(|store| store.read(&want.place))?;
         self.newest.set(records.iter().map(Record::chosen).max().unwrap_or_default());
-        Ok(want.pick(records))
+        let picked = want.pick(records);
+        self.no_miss(picked.is_some(), broken)?;
+        Ok(picked)
     }
 
     /// Takes the lock of what is wanted, waiting up to `patience`, and only then reads.
@@ -223,9 +238,10 @@ impl<'a> Vault<'a> {
     pub fn matching(&self, want: &Want<'_>) -> Result<Vec<Record>> {
         let stores = self.stores()?;
         let of_files = merged(stores.rescue.read(&want.place)?, stores.file.read(&want.place)?);
-        let others = self.first(|store| store.read(&want.place))?.unwrap_or_default();
+        let (others, broken) = self.readable(|store| store.read(&want.place))?;
         let mut records = merged(of_files, others);
         records.retain(|record| want.fits(record.key()));
+        self.no_miss(!records.is_empty(), broken)?;
         Ok(records)
     }
 
@@ -236,8 +252,9 @@ impl<'a> Vault<'a> {
     pub fn all(&self) -> Result<Vec<Record>> {
         let stores = self.stores()?;
         let of_files = merged(stores.rescue.all()?, stores.file.all()?);
-        let others = self.first(|store| store.all())?.unwrap_or_default();
+        let (others, broken) = self.readable(|store| store.all())?;
         let mut records = merged(of_files, others);
+        self.no_miss(!records.is_empty(), broken)?;
         records.sort_by(|one, other| one.key().cmp(other.key()));
         Ok(records)
     }
@@ -281,6 +298,12 @@ impl<'a> Vault<'a> {
             Some(primary) if !stores.file.holds(key) => primary.name(),
             _ => stores.file.name(),
         })
+    }
+
+    /// What a person who signs in should know about the store.
+    #[must_use]
+    pub fn caution(&self) -> Option<String> {
+        self.stores().ok()?.primary.as_ref()?.caution()
     }
 
     fn setbacks(&self, place: &str) -> Setbacks {
@@ -333,7 +356,13 @@ impl<'a> Vault<'a> {
             let primary: Option<Box<dyn Store>> = match &self.choice {
                 StoreChoice::File => None,
                 StoreChoice::Helper(suffix) => {
-                    Some(Box::new(helper::Program::new(suffix, self.environment, self.hidden)?))
+                    let own = (self.own)();
+                    Some(Box::new(helper::Program::new(
+                        suffix,
+                        own.as_deref(),
+                        self.environment,
+                        self.hidden,
+                    )?))
                 }
                 StoreChoice::Auto | StoreChoice::Keychain => self.keychain(),
             };
@@ -355,6 +384,35 @@ impl<'a> Vault<'a> {
     #[cfg(not(target_os = "linux"))]
     fn keychain(&self) -> Option<Box<dyn Store>> {
         None
+    }
+
+    /// What can be read of what the first store gives, and why something cannot.
+    fn readable(
+        &self,
+        ask: impl FnOnce(&dyn Store) -> Answer<Vec<Result<Record>>>,
+    ) -> Result<(Vec<Record>, Option<Error>)> {
+        let (mut records, mut broken) = (Vec::new(), None);
+        for record in self.first(ask)?.unwrap_or_default() {
+            match record {
+                Ok(record) => records.push(record),
+                Err(error) => broken = broken.or(Some(error)),
+            }
+        }
+        Ok((records, broken))
+    }
+
+    /// A broken record is said where others answer, and never taken for a miss.
+    fn no_miss(&self, found: bool, broken: Option<Error>) -> Result<()> {
+        match broken {
+            Some(error) if !found => Err(error),
+            Some(error) => {
+                if !self.told.replace(true) {
+                    (self.tell)(&format!("{}; the others answer", error.what));
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// What the first store answers; `None` where the files stand in for it.

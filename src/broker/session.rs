@@ -3,7 +3,7 @@
 
 use super::{World, login_command, own};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Holder, Key, Record, Session};
+use crate::model::{Holder, Key, Record, Session, TokenKind};
 use crate::oauth::{Failure, Options, SignedIn};
 use crate::profile::{Persist, Profile};
 use crate::ui;
@@ -30,6 +30,16 @@ pub fn renew(
     pen: &Pen<'_>,
     session: &mut Session,
 ) -> std::result::Result<(), Failure> {
+    if session.tokens.refresh.is_none() {
+        return Err(Failure::GrantDead);
+    }
+    let (_claim, newer) = pen.claim(session).map_err(Failure::Other)?;
+    if let Some(newer) = newer.and_then(|newer| own(Some(Record::Session(newer)), profile)) {
+        *session = newer;
+        if session.fresh(TokenKind::Access, world.clock.now(), 0).is_some() {
+            return Ok(());
+        }
+    }
     let Some(refresh) = session.tokens.refresh.clone() else { return Err(Failure::GrantDead) };
     // A refresh token is spent only where its successor can be kept.
     let sent_before = pen.spend(session, &refresh).map_err(Failure::Other)?;

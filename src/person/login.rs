@@ -266,6 +266,9 @@ fn confirm(how: &str, key: &Key, profile: &Profile, world: &World<'_>) -> Result
     let who = who(key);
     let store = world.vault.kept_in(key)?;
     world.ui.say(&format!("{how} to {}{who}; kept in {store}", profile.home()));
+    if let Some(caution) = world.vault.caution() {
+        world.ui.say(&caution);
+    }
     Ok(())
 }
 

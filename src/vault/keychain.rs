@@ -334,25 +334,25 @@ fn understood(content: &[u8]) -> Result<Record> {
 }
 
 impl Keychain {
-    fn records(&self, wanted: HashMap<String, String>) -> Answer<Vec<Record>> {
+    fn records(&self, wanted: HashMap<String, String>) -> Answer<Vec<Result<Record>>> {
         let contents = self.call(PATIENCE, move |service, may_prompt| {
             let items = search(service, &wanted, may_prompt)?;
             let contents = items.iter().map(|item| item.get_secret().map(Zeroizing::new));
             contents.collect::<Said<Vec<_>>>()
         })?;
-        Ok(contents.iter().map(|content| understood(content)).collect::<Result<_>>()?)
+        Ok(contents.iter().map(|content| understood(content)).collect())
     }
 }
 
 impl Store for Keychain {
-    fn read(&self, place: &Place) -> Answer<Vec<Record>> {
+    fn read(&self, place: &Place) -> Answer<Vec<Result<Record>>> {
         self.records(HashMap::from([
             ("service".to_owned(), place.text()),
             ("application".to_owned(), APPLICATION.to_owned()),
         ]))
     }
 
-    fn all(&self) -> Answer<Vec<Record>> {
+    fn all(&self) -> Answer<Vec<Result<Record>>> {
         self.records(everything())
     }
 

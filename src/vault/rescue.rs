@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Pen, Stores, Trouble, Vault, Want};
+use super::{Pen, Store, Stores, Trouble, Vault, Want};
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Record, Secret, Session};
 
 /// Bytes that a mark takes up, so that there is room for a rescue where nothing else has any.
 const ROOM: usize = 1 << 14;
+
+/// How long another machine may take for its renewal.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is known of a refresh token that was sent. It is not a secret.
 #[derive(Serialize, Deserialize)]
@@ -95,7 +98,8 @@ impl Vault<'_> {
             && !stores.file.holds(key)
         {
             // Files that stand in for it are no home.
-            records = primary.read(&key.place).map_err(Trouble::error)?;
+            let read = primary.read(&key.place).map_err(Trouble::error)?;
+            records = read.into_iter().filter_map(Result::ok).collect();
             self.answered.set(true);
         }
         Ok(records.into_iter().find(|record| record.key() == key))
@@ -186,6 +190,33 @@ impl Pen<'_> {
         Ok(before.map(|mark| mark.since))
     }
 
+    /// Takes the right to renew from every machine that uses the store. The second is the session
+    /// as another machine has renewed it meanwhile.
+    ///
+    /// # Errors
+    /// `Temporary` when another machine does not give it back, `Storage` as `spend`.
+    pub fn claim(&self, session: &Session) -> Result<(Option<Claim<'_>>, Option<Session>)> {
+        let (vault, key) = (self.vault, &session.key);
+        let stores = vault.stores()?;
+        let Some(primary) = &stores.primary else { return Ok((None, None)) };
+        let claim = primary.claim(key, PATIENCE, vault.clock).map_err(Trouble::error)?;
+        let Some(claim) = claim.map(|claim| Claim { store: primary.as_ref(), claim }) else {
+            return Ok((None, None));
+        };
+        let newer = match vault.home_holds(key, stores)? {
+            Some(Record::Session(there))
+                if there.renewed > session.renewed
+                    || (there.tokens.refresh != session.tokens.refresh
+                        && !stores.rescue.holds(key)) =>
+            {
+                stores.rescue.remove(key)?;
+                Some(there)
+            }
+            _ => None,
+        };
+        Ok((Some(claim), newer))
+    }
+
     /// Saves what a renewal has brought, whose predecessor is spent: where it belongs, else in a
     /// rescue file.
     ///
@@ -194,6 +225,18 @@ impl Pen<'_> {
     pub fn save_renewed(&self, session: &Session) -> Result<()> {
         let _lock = self.own_lock(&session.key);
         self.vault.keep_renewed(&Record::Session(session.clone()))
+    }
+}
+
+/// The right to renew a session that several machines have, until it is dropped.
+pub struct Claim<'a> {
+    store: &'a dyn Store,
+    claim: String,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.store.release(&self.claim);
     }
 }
 

@@ -31,7 +31,7 @@ pub fn get(scene: &Scene, clock: &dyn Clock) -> Option<Error> {
     let nowhere = std::fs::File::open("/dev/null").expect("it is always there");
     let ui = Ui::new(&environment, &hidden, || false, &nowhere);
     let world = World {
-        vault: Vault::new(StoreChoice::File, &environment, clock, &|_| (), &hidden),
+        vault: Vault::new(StoreChoice::File, &environment, clock, &|_| (), &hidden, || None),
         oauth: Oauth::new(&ui, clock, &environment, &hidden),
         profiles: &profiles,
         ui: &ui,

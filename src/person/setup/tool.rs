@@ -66,6 +66,8 @@ fn complaint(finished: &Finished) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitStatus;
+
     use super::*;
 
     #[test]
@@ -76,11 +78,20 @@ mod tests {
             ("error: \u{1b}[31mbad\u{1b}[0m\nmore\n", "x", Some("error: [31mbad[0m")),
             ("\r\nwarning\r\n", "", Some("warning")),
         ] {
-            let finished =
-                Finished { success: false, output: output.into(), errors: errors.into() };
+            let finished = Finished {
+                success: false,
+                status: ExitStatus::default(),
+                output: output.into(),
+                errors: errors.into(),
+            };
             assert_eq!(complaint(&finished).as_deref(), said, "{errors:?}");
         }
-        let long = Finished { success: false, output: vec![b'x'; 4096], errors: Vec::new() };
+        let long = Finished {
+            success: false,
+            status: ExitStatus::default(),
+            output: vec![b'x'; 4096],
+            errors: Vec::new(),
+        };
         assert_eq!(complaint(&long).map(|line| line.len()), Some(LENGTH));
     }
 }
