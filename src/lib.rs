@@ -215,6 +215,7 @@ pub fn run_with(mut process: Process, clock: &dyn Clock) -> u8 {
             with_world(&mut process, clock, |world, input, output, program| {
                 let (wire, piped) = (Wire::new(output), piped.then_some(input));
                 person::perform(&verb, world, &wire, program().as_deref(), piped)
+                    .map_err(|error| world.vault.missed(error))
             })
         }
         Ok(Command::Show(text)) => Wire::new(&process.output).send(text.as_bytes()).map(|()| 0),
@@ -263,8 +264,9 @@ fn serve(
             bound: &bound,
             elsewhere: &elsewhere,
         };
-        let Served { status, why } = (dialect.serve)(&mut call)?;
-        why.iter().for_each(ui::report);
+        let missed = |error| world.vault.missed(error);
+        let Served { status, why } = (dialect.serve)(&mut call).map_err(missed)?;
+        why.into_iter().map(missed).for_each(|error| ui::report(&error));
         Ok(status)
     })
 }
@@ -281,15 +283,10 @@ fn with_world(
     let hidden = |name: &str| profiles.is_secret_variable(name);
     let ui = Ui::new(environment, &hidden, process.stderr_is_terminal, &process.output);
     let tell = |text: &str| ui.warn(text);
+    let ask = |prompt: &str| ui.ask_passphrase(prompt, clock);
+    let store = profiles.store.clone();
     let world = World {
-        vault: Vault::new(
-            profiles.store.clone(),
-            environment,
-            clock,
-            &tell,
-            &hidden,
-            process.program,
-        ),
+        vault: Vault::new(store, environment, clock, &tell, &hidden, process.program, &ask),
         oauth: Oauth::new(&ui, clock, environment, &hidden),
         profiles: &profiles,
         ui: &ui,

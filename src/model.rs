@@ -27,6 +27,8 @@ pub enum StoreChoice {
     Auto,
     Keychain,
     File,
+    /// Sealed files, with the key file if one is named.
+    Encrypted(Option<String>),
     /// The program `docker-credential-NAME`.
     Helper(String),
 }

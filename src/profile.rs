@@ -409,7 +409,8 @@ impl Profiles {
     pub fn is_secret_variable(&self, name: &str) -> bool {
         let ours =
             name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("VALETKEY_TOKEN_"));
-        ours || self.configured.is_secret_variable(name)
+        let key = name.eq_ignore_ascii_case("VALETKEY_KEY");
+        ours || key || self.configured.is_secret_variable(name)
     }
 }
 

@@ -208,6 +208,16 @@ impl<'a> Ui<'a> {
 
     /// Whether this machine can show the person a browser from which our listener can be reached:
     /// theirs by `$BROWSER`, or a desktop.
+    /// The passphrase of the encrypted store, from a person at a terminal who may be asked.
+    #[must_use]
+    pub fn ask_passphrase(&self, prompt: &str, clock: &dyn Clock) -> Option<Secret> {
+        // Whoever calls: what forbids git's questions forbids this one.
+        if !self.could_ask(Caller::Git) {
+            return None;
+        }
+        self.ask_secret(prompt, std::time::Duration::from_secs(60), clock).flatten()
+    }
+
     #[must_use]
     pub fn can_open_browser(&self) -> bool {
         let set = |name: &str| self.environment.raw(name).is_some();

@@ -4,11 +4,13 @@
 //!
 //! Locked, absent, denied and empty are four different things here: only empty is a miss.
 
+mod encrypted;
 mod file;
 mod helper;
 #[cfg(target_os = "linux")]
 mod keychain;
 mod lock;
+mod misses;
 mod record;
 mod rescue;
 
@@ -22,7 +24,7 @@ use crate::clock::Clock;
 use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Key, Place, Record, Session, Static, StoreChoice};
+use crate::model::{Key, Place, Record, Secret, Session, Static, StoreChoice};
 use lock::Lock;
 
 /// A store that is asked before the files.
@@ -113,9 +115,12 @@ pub struct Vault<'a> {
     hidden: &'a dyn Fn(&str) -> bool,
     /// The path of this program, which is no store.
     own: fn() -> Option<PathBuf>,
+    ask: encrypted::Ask<'a>,
     stores: OnceCell<Result<Stores>>,
     /// Whether this process has said that the files stand in.
     told: Cell<bool>,
+    /// Why the first store was not read, where files stand in.
+    unread: Cell<Option<&'static str>>,
     /// Whether the first store has answered this process.
     answered: Cell<bool>,
     /// The latest time of choice among the records that it gave.
@@ -174,10 +179,24 @@ impl<'a> Vault<'a> {
         tell: &'a dyn Fn(&str),
         hidden: &'a dyn Fn(&str) -> bool,
         own: fn() -> Option<PathBuf>,
+        ask: &'a dyn Fn(&str) -> Option<Secret>,
     ) -> Self {
         let (stores, told, answered) = (OnceCell::new(), Cell::new(false), Cell::new(false));
-        let newest = Cell::new(0);
-        Self { choice, environment, clock, tell, hidden, own, stores, told, answered, newest }
+        let (newest, unread) = (Cell::new(0), Cell::new(None));
+        Self {
+            unread,
+            choice,
+            environment,
+            clock,
+            tell,
+            hidden,
+            own,
+            ask,
+            stores,
+            told,
+            answered,
+            newest,
+        }
     }
 
     /// Reads without a lock: the cached answer.
@@ -186,6 +205,7 @@ impl<'a> Vault<'a> {
     /// `Storage` when a store is there and cannot be read.
     pub fn peek(&self, want: &Want<'_>) -> Result<Option<Record>> {
         let stores = self.stores()?;
+        self.seal(stores, || stores.file.read(&want.place))?;
         let rescued = stores.rescue.read(&want.place)?;
         if !rescued.is_empty() {
             return self.peek_rescued(want, stores, &rescued);
@@ -251,6 +271,7 @@ impl<'a> Vault<'a> {
     /// As `peek`.
     pub fn all(&self) -> Result<Vec<Record>> {
         let stores = self.stores()?;
+        self.seal(stores, || stores.file.all())?;
         let of_files = merged(stores.rescue.all()?, stores.file.all()?);
         let (others, broken) = self.readable(|store| store.all())?;
         let mut records = merged(of_files, others);
@@ -355,6 +376,13 @@ impl<'a> Vault<'a> {
             let rescue = file::Files::new(self.environment.state_directory()?.join("rescue"));
             let primary: Option<Box<dyn Store>> = match &self.choice {
                 StoreChoice::File => None,
+                StoreChoice::Encrypted(key_file) => {
+                    let directory = self.environment.data_directory()?.join("sealed");
+                    let (key_file, environment) = (key_file.as_deref(), self.environment);
+                    let store =
+                        encrypted::Encrypted::new(directory, key_file, environment, self.ask);
+                    Some(Box::new(store))
+                }
                 StoreChoice::Helper(suffix) => {
                     let own = (self.own)();
                     Some(Box::new(helper::Program::new(
@@ -386,35 +414,6 @@ impl<'a> Vault<'a> {
         None
     }
 
-    /// What can be read of what the first store gives, and why something cannot.
-    fn readable(
-        &self,
-        ask: impl FnOnce(&dyn Store) -> Answer<Vec<Result<Record>>>,
-    ) -> Result<(Vec<Record>, Option<Error>)> {
-        let (mut records, mut broken) = (Vec::new(), None);
-        for record in self.first(ask)?.unwrap_or_default() {
-            match record {
-                Ok(record) => records.push(record),
-                Err(error) => broken = broken.or(Some(error)),
-            }
-        }
-        Ok((records, broken))
-    }
-
-    /// A broken record is said where others answer, and never taken for a miss.
-    fn no_miss(&self, found: bool, broken: Option<Error>) -> Result<()> {
-        match broken {
-            Some(error) if !found => Err(error),
-            Some(error) => {
-                if !self.told.replace(true) {
-                    (self.tell)(&format!("{}; the others answer", error.what));
-                }
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
     /// What the first store answers; `None` where the files stand in for it.
     fn first<T>(&self, ask: impl FnOnce(&dyn Store) -> Answer<T>) -> Result<Option<T>> {
         let Some(primary) = &self.stores()?.primary else { return Ok(None) };
@@ -433,6 +432,7 @@ impl<'a> Vault<'a> {
                     let text = || format!("{why}: tokens are kept in files of mode 0600 instead");
                     self.tell_once("told-about-files", costly, text);
                 }
+                self.unread.set(Some(why));
                 Ok(None)
             }
             _ => Err(trouble.error()),

@@ -23,7 +23,10 @@ pub(super) fn logout(typed: &cli::Logout, world: &World<'_>) -> Result<()> {
         }
     };
     if records.is_empty() {
-        world.ui.say("nothing is stored there: you are signed out");
+        world.ui.say(&match world.vault.unread() {
+            None => "nothing is stored there: you are signed out".to_owned(),
+            Some(why) => format!("{why}; nothing is stored in files, where you are signed out"),
+        });
         return Ok(());
     }
     let mut alive = None;

@@ -179,7 +179,11 @@ pub(super) fn list(json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<()>
         return wire.send(format!("{}\n", *model::json(&all)).as_bytes());
     }
     if records.is_empty() {
-        world.ui.say("nothing is stored; valetkey login HOST signs in");
+        let what = match world.vault.unread() {
+            None => "nothing is stored".to_owned(),
+            Some(why) => format!("{why}; nothing is stored in files"),
+        };
+        world.ui.say(&format!("{what}; valetkey login HOST signs in"));
         return Ok(());
     }
     let line = |record: &Record| {

@@ -248,6 +248,10 @@ fn read_store(name: &str) -> Result<StoreChoice> {
         "auto" => Ok(StoreChoice::Auto),
         "keychain" => Ok(StoreChoice::Keychain),
         "file" => Ok(StoreChoice::File),
+        "encrypted" => Ok(StoreChoice::Encrypted(None)),
+        _ if name.starts_with("encrypted:/") => {
+            Ok(StoreChoice::Encrypted(name.strip_prefix("encrypted:").map(str::to_owned)))
+        }
         _ => match suffix {
             Some(suffix)
                 if !suffix.is_empty()
@@ -258,7 +262,7 @@ fn read_store(name: &str) -> Result<StoreChoice> {
                 Ok(StoreChoice::Helper(suffix.to_owned()))
             }
             _ => Err(wrong(format!("there is no store called {name}"))
-                .hint("use auto, keychain, file or helper:NAME for docker-credential-NAME")),
+                .hint("use auto, keychain, file, encrypted, encrypted:/KEY-FILE or helper:NAME")),
         },
     }
 }

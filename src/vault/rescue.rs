@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Pen, Store, Stores, Trouble, Vault, Want};
 use crate::disk;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Key, Record, Secret, Session};
+use crate::model::{Key, Record, Secret, Session, StoreChoice};
 
 /// Bytes that a mark takes up, so that there is room for a rescue where nothing else has any.
 const ROOM: usize = 1 << 14;
@@ -61,6 +61,28 @@ impl Vault<'_> {
             (self.tell)(&format!("{what}; it moves back when that store is back"));
         }
         Ok(found)
+    }
+
+    /// Plain files of the time before the encrypted store move into it, each under its lock.
+    pub(super) fn seal(
+        &self,
+        stores: &Stores,
+        plain: impl FnOnce() -> Result<Vec<Record>>,
+    ) -> Result<()> {
+        let StoreChoice::Encrypted(_) = self.choice else { return Ok(()) };
+        let Some(primary) = &stores.primary else { return Ok(()) };
+        for record in plain()? {
+            let key = record.key();
+            // Who holds the lock writes it, and that moves it too.
+            let Ok(_lock) = self.lock(key, Duration::ZERO, &|| ()) else { continue };
+            let now = stores.file.read(&key.place)?.into_iter().find(|now| now.key() == key);
+            if let Some(now) = now {
+                primary.write(&now, false).map_err(Trouble::error)?;
+                stores.file.remove(key)?;
+                (self.tell)(&format!("{} is sealed now; it was in a plain file", key.text()));
+            }
+        }
+        Ok(())
     }
 
     fn bring_home(&self, key: &Key, stores: &Stores) -> Result<()> {

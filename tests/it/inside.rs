@@ -31,7 +31,15 @@ pub fn get(scene: &Scene, clock: &dyn Clock) -> Option<Error> {
     let nowhere = std::fs::File::open("/dev/null").expect("it is always there");
     let ui = Ui::new(&environment, &hidden, || false, &nowhere);
     let world = World {
-        vault: Vault::new(StoreChoice::File, &environment, clock, &|_| (), &hidden, || None),
+        vault: Vault::new(
+            StoreChoice::File,
+            &environment,
+            clock,
+            &|_| (),
+            &hidden,
+            || None,
+            &|_| None,
+        ),
         oauth: Oauth::new(&ui, clock, &environment, &hidden),
         profiles: &profiles,
         ui: &ui,

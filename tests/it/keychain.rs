@@ -496,3 +496,41 @@ fn a_copy_in_a_file_is_never_older_than_the_keychain() {
     }
     panic!("no end");
 }
+
+/// With the keychain out of reach only files were read, and each miss says so with the reason;
+/// "nothing is stored" alone is said of a store that was read.
+#[test]
+fn a_miss_says_that_the_keychain_was_out_of_reach() {
+    let scene = Scene::new();
+    scene.nobody();
+    let origin = scene.host.origin();
+    let nowhere = format!("unix:path={}", scene.sandbox.root().join("no-bus").display());
+    for (ssh, bus, why) in [
+        (None, None, "there is no keychain (no D-Bus session)"),
+        (Some("10.0.0.1 1 10.0.0.2 22"), None, "the keychain is out of reach over ssh"),
+        (None, Some(&nowhere), "the keychain is out of reach (its D-Bus session is gone)"),
+    ] {
+        for (verb, status) in [
+            (&["get"][..], 2),
+            (&["token", &origin], 2),
+            (&["token", "https://unknown.example"], 2),
+            (&["whoami", &origin], 2),
+            (&["list"], 0),
+            (&["logout", &origin], 0),
+        ] {
+            let run = || {
+                let mut run = scene.sandbox.valetkey(verb).stdin(scene.question());
+                run = run.env("VALETKEY_STORE", "auto");
+                run = ssh.iter().fold(run, |run, ssh| run.env("SSH_CONNECTION", *ssh));
+                bus.iter().fold(run, |run, bus| run.env("DBUS_SESSION_BUS_ADDRESS", bus.as_str()))
+            };
+            // The first one also warns that files stand in; each says it.
+            run().run();
+            let finished = run().run();
+            assert_eq!(finished.status, status, "{verb:?}: {finished}");
+            finished.assert_stderr_has(why).assert_stderr_has("files");
+            let read = run().env("VALETKEY_STORE", "file").run();
+            assert!(!read.stderr_text().contains("keychain"), "{read}");
+        }
+    }
+}
