@@ -62,6 +62,12 @@ impl Error {
         self
     }
 
+    /// Whether nobody answered: what a server answers needs no cause beside its own words.
+    #[must_use]
+    pub fn is_of_the_way(&self) -> bool {
+        self.kind == Kind::Temporary && self.source.is_some()
+    }
+
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());

@@ -111,10 +111,14 @@ impl Session {
     /// command that started before a renewal.
     const MEMORY: usize = 8;
 
-    /// The token of this kind, if it is good for at least `margin` more seconds.
+    /// The token of this kind, if it is good for at least `margin` more seconds, or for half of its
+    /// life where that is less: no renewal brings more, and without this bound each call would renew
+    /// a token whose whole life is not much longer than the margin.
     #[must_use]
     pub fn fresh(&self, kind: TokenKind, now: u64, margin: u64) -> Option<&Secret> {
         let expires = self.expires(kind);
+        let life = expires.map_or(u64::MAX, |end| end.saturating_sub(self.renewed));
+        let margin = margin.min(life / 2);
         let in_time = expires.is_none_or(|expires| expires > now.saturating_add(margin));
         self.token(kind).filter(|_| in_time && !self.is_from_the_future(now))
     }

@@ -49,6 +49,9 @@ pub enum Failure {
     Denied,
     /// The person did not answer in time.
     Expired,
+    /// The server will not renew, for a reason of its own: a sign-in can help, and the refresh
+    /// token may be good again once the reason is gone.
+    Refused(Error),
     /// Network or server: nothing was decided.
     Transient(Error),
     /// Anything else that the server or the configuration says.
@@ -60,7 +63,7 @@ impl Failure {
     #[must_use]
     pub fn error(self, whose: impl std::fmt::Display) -> Error {
         match self {
-            Self::Transient(error) | Self::Other(error) => error,
+            Self::Transient(error) | Self::Other(error) | Self::Refused(error) => error,
             Self::GrantDead | Self::Denied | Self::Expired => {
                 Error::new(Kind::Rejected, format!("{whose} could not be asked"))
             }
@@ -150,7 +153,7 @@ impl<'a> Oauth<'a> {
     /// Asks the person, by the flow that fits where they sit.
     ///
     /// # Errors
-    /// Every `Failure` but `GrantDead`.
+    /// Every `Failure` but `GrantDead` and `Refused`.
     pub fn sign_in(&self, profile: &Profile, options: &Options) -> Result<SignedIn, Failure> {
         if profile.authority().is_empty()
             && let Some(error) = profile.unconfigured()
@@ -217,7 +220,9 @@ impl<'a> Oauth<'a> {
     /// Trades a refresh token for new tokens (RFC 6749 section 6).
     ///
     /// # Errors
-    /// `GrantDead`, `Transient`, `Other`.
+    /// `GrantDead` when the server ends the grant; `Refused` when it says no in any other way, be it
+    /// by an error of RFC 6749 section 5.2 or by a status of 4xx alone; `Transient` when it has not
+    /// decided; `Other` when what answered is no token endpoint.
     pub fn refresh(
         &self,
         profile: &Profile,
@@ -242,6 +247,11 @@ impl<'a> Oauth<'a> {
                 if error.kind == Kind::Configuration && self.forget_client(profile, client_id) =>
             {
                 Failure::GrantDead
+            }
+            Failure::Other(error) if answer.refuses() => Failure::Refused(error),
+            Failure::Denied | Failure::Expired => {
+                let what = format!("{} no longer lets this session be renewed", answer.host);
+                Failure::Refused(Error::new(Kind::Rejected, what))
             }
             failure => failure,
         })

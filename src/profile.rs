@@ -296,6 +296,18 @@ impl Profiles {
         })
     }
 
+    /// What a person types to mean this profile: its first origin, with the path where others are
+    /// bound to that origin too.
+    #[must_use]
+    pub fn address(&self, profile: &Profile) -> String {
+        let (home, url) = (profile.home(), profile.origins.first().map(Prefix::url));
+        let found = Resource::parse(&home).ok().and_then(|resource| {
+            let found = self.find(&resource)?;
+            (found.profile.name == profile.name).then_some(home)
+        });
+        found.or(url).unwrap_or_default()
+    }
+
     /// Sees that what the configuration says about a resource, or with `None` all that it says,
     /// can be understood: `find` and its like pass over the rest.
     ///
@@ -480,7 +492,8 @@ impl Profile {
         self.origins.iter().any(|prefix| prefix.token == TokenKind::Id)
     }
 
-    /// The first origin with its path: what a person signs in to, and names to do so.
+    /// The first origin with its path: what a person signs in to, and names to do so
+    /// (`Service::turned` puts another one first).
     #[must_use]
     pub fn home(&self) -> String {
         self.origins.first().map_or_else(String::new, Prefix::url)

@@ -81,6 +81,22 @@ impl<'a> Ui<'a> {
         !ci && !git && (terminal || self.desktop())
     }
 
+    /// Whether the environment says in so many words that nobody is here.
+    #[must_use]
+    pub fn is_told_that_nobody_is_here(&self) -> bool {
+        self.environment.get("VALETKEY_INTERACTIVE") == Some("never")
+    }
+
+    /// What to do where `person` says no: `command` is what somebody wanted to run.
+    #[must_use]
+    pub fn how_to_be_asked(&self, command: &str) -> String {
+        let told = self.environment.get("VALETKEY_INTERACTIVE").is_some();
+        if told || self.environment.get("CI").is_some_and(|value| value != "false") {
+            return format!("VALETKEY_INTERACTIVE=always {command}");
+        }
+        "run it in a terminal, or set VALETKEY_INTERACTIVE=always".to_owned()
+    }
+
     /// git-config(1) `credential.interactive`, which git leaves to its helpers to honour.
     fn git_forbids_asking(&self) -> bool {
         let Some(git) = program::find("git", self.environment) else { return false };

@@ -1,7 +1,7 @@
 //! Hosts that take no token of the session, but what they give for one. It is kept with the
 //! session, for the very URL that gave it, and ends with the token that it was given for.
 
-use super::{PATIENCE, Road, found, login_command, nothing_ready, own, session, token};
+use super::{PATIENCE, Road, found, nothing_ready, own, session, token};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Exchanged, Outcome, Request, Session, Verb, timestamp};
 use crate::oauth::Failure;
@@ -55,11 +55,11 @@ pub(super) fn get(road: &Road<'_>, exchange: &Exchange) -> Result<Outcome> {
                     None => Err(error),
                 };
             }
-            Err(Failure::Other(error)) => return Err(error),
+            Err(Failure::Other(error) | Failure::Refused(error)) => return Err(error),
         }
     }
     let what = format!("{} does not take the session's token", service.prefix.origin);
-    Ok(Outcome::NotFound(Error::new(Kind::Rejected, what).hint(login_command(profile))))
+    Ok(Outcome::NotFound(Error::new(Kind::Rejected, what).hint(road.login_command())))
 }
 
 /// What this origin gave, if it lives for so many seconds more.

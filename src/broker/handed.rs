@@ -251,7 +251,7 @@ pub(super) fn erase(request: &Request, world: &World<'_>) -> Result<bool> {
                     pen.save_session(&session)?;
                 }
                 Some(_) => {
-                    super::reject(&mut session, pen.setbacks().current(now), &pen, now)?;
+                    super::renewal::reject(&mut session, pen.setbacks().current(now), &pen, now)?;
                 }
             }
             erased = true;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Road, World, found, login_command, session};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Fields, Key, Outcome, Record, Resource, Secret, Static};
-use crate::oauth::Failure;
+use crate::oauth::{Failure, Options};
 use crate::profile::Profile;
 use crate::vault::{Pen, Setbacks, Want};
 
@@ -53,7 +53,7 @@ pub fn keep(
                 None => "is it whole, and does it allow reading the account?".to_owned(),
             })
         }
-        Failure::Transient(error) | Failure::Other(error) => error,
+        Failure::Transient(error) | Failure::Other(error) | Failure::Refused(error) => error,
     })?;
     let of_nobody = Key { client_id: String::new(), ..profile.key("") };
     let (key, holder) = session::identified(of_nobody, who.account, account, who.holder, world)?;
@@ -110,26 +110,27 @@ fn no_token_of_a_session(profile: &Profile, token: &Secret, world: &World<'_>) -
     Ok(())
 }
 
-/// Asks the person for a token, and keeps it. A no is remembered for a while. `chooses`: as in
-/// `Given`.
+/// Asks the person for a token, for as long as the options say, and keeps it. A no is remembered for
+/// a while. `chooses`: as in `Given`.
 ///
 /// # Errors
 /// `NotSignedIn` when there is no terminal to ask on, `Refused` when nothing is given, else as
 /// `keep`.
 pub fn ask(
     profile: &Profile,
-    account: Option<&str>,
-    fields: Fields,
+    options: &Options,
     chooses: bool,
     pen: &Pen<'_>,
     world: &World<'_>,
 ) -> Result<Static> {
     pen.probe()?;
+    let account = options.account.as_deref();
     let home = profile.home();
     let page = profile.token_page.as_ref();
     let page = page.map_or_else(String::new, |page| format!(", made at {page}"));
     let prompt = format!("paste a token for {home}{page}, and press Enter");
-    let Some(answer) = world.ui.ask_secret(&prompt, TYPING, world.clock) else {
+    let Some(answer) = world.ui.ask_secret(&prompt, options.timeout.unwrap_or(TYPING), world.clock)
+    else {
         let what = format!("nobody is here who could paste a token for {home}");
         let hint = format!("valetkey login {home} --token-stdin < FILE");
         return Err(Error::new(Kind::NotSignedIn, what).hint(hint));
@@ -137,8 +138,9 @@ pub fn ask(
     let Some(secret) = answer else {
         pen.note(Setbacks { refused: world.clock.now(), ..pen.setbacks() });
         let what = format!("no token was given for {home}");
-        return Err(Error::new(Kind::Refused, what).hint(login_command(profile)));
+        return Err(Error::new(Kind::Refused, what).hint(login_command(profile, account, world)));
     };
+    let fields = options.fields.clone();
     let given = Given { token: secret, account, expires: None, fields, chooses };
     keep(profile, given, pen, world)
 }

@@ -108,14 +108,15 @@ pub fn sign_in(
     let signed_in = world.oauth.sign_in(profile, options).map_err(|failure| {
         let refused = |what: String| {
             pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
-            Error::new(Kind::Refused, what).hint(login_command(profile))
+            let again = login_command(profile, options.account.as_deref(), world);
+            Error::new(Kind::Refused, what).hint(again)
         };
         match failure {
             Failure::Denied => refused(format!("the sign-in to {home} was refused")),
             Failure::Expired => refused(format!("nobody signed in to {home} in time")),
             Failure::GrantDead => refused(format!("{home} did not accept the sign-in")),
             Failure::Transient(error) => error,
-            Failure::Other(error) => {
+            Failure::Other(error) | Failure::Refused(error) => {
                 // A configuration that is mended is worth a try at once.
                 if matches!(error.kind, Kind::Rejected | Kind::Refused) {
                     pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
@@ -158,6 +159,33 @@ pub fn sign_in(
         pen.note(Setbacks { refused: 0, ..setbacks });
     }
     Ok(session)
+}
+
+/// Sees that a sign-in brought the token that this host takes.
+///
+/// # Errors
+/// `Configuration` where it did not: an access token is of no use to a host that takes the other.
+pub fn must_hold(
+    session: &Session,
+    token: TokenKind,
+    profile: &Profile,
+    world: &World<'_>,
+) -> Result<()> {
+    if session.fresh(token, world.clock.now(), 0).is_some() {
+        return Ok(());
+    }
+    let home = profile.home();
+    let openid = profile.scopes.iter().any(|scope| scope == "openid");
+    let (what, hint) = match (token, openid) {
+        (TokenKind::Access, _) => ("no access token", "check token of the origin in config.toml"),
+        (TokenKind::Id, false) => ("no ID token", "add openid to the profile's scopes"),
+        (TokenKind::Id, true) => (
+            "no ID token for this client that is still good",
+            "check client_id and issuer in config.toml, and this machine's clock",
+        ),
+    };
+    let what = format!("the sign-in to {home} brought {what}");
+    Err(Error::new(Kind::Configuration, what).hint(hint))
 }
 
 /// Keeps the tokens of a sign-in that another tool made. `since`: when, in seconds of Unix time.

@@ -112,7 +112,7 @@ fn exchanged(
     world: &World<'_>,
 ) -> Result<Exchanged> {
     world.oauth.exchange(prefix, exchange, token).map_err(|failure| match failure {
-        Failure::Transient(error) | Failure::Other(error) => error,
+        Failure::Transient(error) | Failure::Other(error) | Failure::Refused(error) => error,
         Failure::GrantDead | Failure::Denied | Failure::Expired => {
             Error::new(Kind::Rejected, format!("{} does not take the job's token", prefix.url()))
         }

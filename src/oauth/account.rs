@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::metadata::Server;
+use super::metadata::{self, Server};
 use super::{Failure, Oauth};
 use crate::error::{Error, Kind};
 use crate::model::{Fields, Holder, Secret, Sent, TokenSet};
@@ -45,6 +45,26 @@ impl Oauth<'_> {
         let document =
             serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)?;
         Some(introduction(profile, &document, &ids, name, email))
+    }
+
+    /// Whether the provider still takes an access token, as a page about the account tells. `None`:
+    /// there is no such page, or it does not tell.
+    #[must_use]
+    pub fn takes(&self, profile: &Profile, token: &Secret, fields: &Fields) -> Option<bool> {
+        let openid = || profile.scopes.iter().any(|scope| scope == "openid");
+        let url = match &profile.account {
+            Some(source) => source.url.clone(),
+            None if openid() => self.server(profile, metadata::LIFETIME).ok()?.userinfo?,
+            None => return None,
+        };
+        self.ui.log(|| format!("show the token to {url}"));
+        let answer = self.http(profile).get(&url, Some(token), &headers(profile, fields)).ok()?;
+        match answer.status {
+            200..300 => Some(true),
+            // RFC 6750 section 3.1: 403 is about what the token allows, and not about its life.
+            401 => Some(false),
+            _ => None,
+        }
     }
 
     /// Shows a token that a person made by hand to the provider, with the fields that go beside

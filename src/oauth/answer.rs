@@ -72,15 +72,15 @@ pub(super) fn read_token(
     now: u64,
 ) -> Result<TokenSet, Failure> {
     let Some(parsed) = parse_answer::<TokenAnswer>(answer) else {
-        return Err(match answer.status {
-            500.. | 429 | 408 => answer.transient(),
-            _ => Failure::Other(refused(answer)),
+        return Err(match answer.is_busy() {
+            true => answer.transient(),
+            false => Failure::Other(refused(answer)),
         });
     };
     if let Some(code) = &parsed.error {
         return Err(failure(code, parsed.error_description.as_deref(), answer));
     }
-    if answer.status >= 500 || answer.status == 429 {
+    if answer.is_busy() {
         return Err(answer.transient());
     }
     let access = parsed.access_token;
@@ -102,7 +102,10 @@ pub(super) fn read_token(
     if !access.iter().chain(&refresh).all(|token| visible(token)) {
         return Err(unusable("issued a token with characters that no token may have"));
     }
-    let expires = parsed.expires_in.map(|seconds| now.saturating_add_signed(seconds));
+    // A token that had ended before it came would be of no use to anybody: such a number says
+    // nothing about the token's life.
+    let life = parsed.expires_in.filter(|seconds| *seconds > 0);
+    let expires = life.map(|seconds| now.saturating_add_signed(seconds));
     Ok(TokenSet {
         identity,
         access: access.map(Secret::new),
@@ -110,6 +113,22 @@ pub(super) fn read_token(
         expires,
         scope: parsed.scope,
     })
+}
+
+impl Answer {
+    /// Whether this is the server's no, in whatever dress: an error member, or a status that blames
+    /// the request.
+    pub(super) fn refuses(&self) -> bool {
+        let error = || parse_answer::<TokenAnswer>(self).is_some_and(|told| told.error.is_some());
+        (400..500).contains(&self.status) || error()
+    }
+
+    /// Whether the server only wants to be asked later (RFC 6585 section 4, RFC 9110 section 15.6).
+    fn is_busy(&self) -> bool {
+        // Some say it with 403 or 400 and a time.
+        let later = self.status >= 400 && self.wait.is_some();
+        matches!(self.status, 408 | 425 | 429 | 500..) || later
+    }
 }
 
 /// An error code of RFC 6749 section 5.2 or RFC 8628 section 3.5.
@@ -120,7 +139,13 @@ fn failure(code: &str, description: Option<&str>, answer: &Answer) -> Failure {
         "invalid_grant" | "bad_refresh_token" => Failure::GrantDead,
         "access_denied" | "authorization_declined" => Failure::Denied,
         "expired_token" => Failure::Expired,
-        "temporarily_unavailable" | "server_error" => answer.transient(),
+        "temporarily_unavailable"
+        | "server_error"
+        | "slow_down"
+        | "too_many_requests"
+        | "rate_limit_exceeded" => answer.transient(),
+        // What a busy server says beside it decides nothing.
+        _ if answer.is_busy() => answer.transient(),
         "invalid_client" | "unauthorized_client" => {
             let what = format!("{} does not accept this client id: {said}", answer.host);
             Failure::Other(
@@ -173,7 +198,8 @@ mod tests {
             (r#"{"access_token":"a","token_type":"Bearer","expires_in":60,"x":[1]}"#, Some(1_060)),
             (r#"{"access_token":"a","token_type":"bearer","expires_in":"60"}"#, Some(1_060)),
             (r#"{"access_token":"a","token_type":"BEARER","expires_in":60.9}"#, Some(1_060)),
-            (r#"{"access_token":"a","token_type":"bearer","expires_in":-5}"#, Some(995)),
+            (r#"{"access_token":"a","token_type":"bearer","expires_in":-5}"#, None),
+            (r#"{"access_token":"a","token_type":"bearer","expires_in":0}"#, None),
             (
                 r#"{"access_token":"a","token_type":"bearer","expires_in":1e300}"#,
                 Some(9_223_372_036_854_776_807),

@@ -39,7 +39,7 @@ impl Oauth<'_> {
     /// claims of the identity token, `Temporary`.
     pub fn admit(&self, profile: &Profile, workload: &Workload) -> Result<Admitted, Error> {
         self.vouch_and_exchange(profile, workload).map_err(|failure| match failure {
-            Failure::Transient(error) | Failure::Other(error) => error,
+            Failure::Transient(error) | Failure::Other(error) | Failure::Refused(error) => error,
             Failure::GrantDead | Failure::Denied | Failure::Expired => {
                 let what = format!("{} refused the exchange", profile.home());
                 Error::new(Kind::Rejected, what)

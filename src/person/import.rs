@@ -95,7 +95,7 @@ pub(super) fn import(
             world.ui.warn(&format!("whose it is cannot be learned now: {}", error.what));
             Introduction::default()
         }
-        Err(Failure::Other(error)) => return Err(error),
+        Err(Failure::Other(error) | Failure::Refused(error)) => return Err(error),
         Err(Failure::Denied | Failure::Expired | Failure::GrantDead) => {
             let what = format!("{} does not take the token of {place}", profile.home());
             let hint = format!("valetkey login {}", profile.home());

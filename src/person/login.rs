@@ -1,5 +1,6 @@
 //! `valetkey login`: sign in, or see that the session works.
 
+use std::cell::Cell;
 use std::io::Read;
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use zeroize::Zeroizing;
 use super::choose::prefer;
 use super::{PROFILE_HINT, service_of};
 use crate::broker::pasted::{self, Given};
-use crate::broker::{World, session, workload};
+use crate::broker::{World, login_command, session, workload};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Fields, Key, Record, Resource, Secret, Session, TokenKind, timestamp};
+use crate::model::{Caller, Fields, Key, Record, Resource, Secret, Session, TokenKind, timestamp};
 use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Persist, Profile, Source};
 use crate::vault::{Pen, Setbacks, Want};
@@ -24,7 +25,7 @@ pub(super) fn login(
     world: &World<'_>,
     piped: Option<&mut dyn Read>,
 ) -> Result<()> {
-    let resource = Resource::parse(&typed.url)?;
+    let resource = of_the_web(&typed.url)?;
     if let Some(token) = given(typed, piped, world)? {
         return with_token(typed, &resource, token, world);
     }
@@ -33,7 +34,7 @@ pub(super) fn login(
         Some(service) => service,
         None => service_of(&typed.url, world)?.1,
     };
-    let mut profile: Profile = service.profile.clone();
+    let mut profile = service.turned();
     if let Some(client_id) = &typed.client_id {
         profile.client_id.clone_from(client_id);
     }
@@ -50,13 +51,17 @@ pub(super) fn login(
     if flow == Some(Flow::Workload) && !keeps {
         return vouched(profile, &options, None, world);
     }
-    let waiting = || world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
+    let waited = Cell::new(false);
+    let waiting = || {
+        waited.set(true);
+        world.ui.say(&format!("waiting for another sign-in to {}", profile.home()));
+    };
     let (held, pen) =
         world.vault.enter(&want, options.timeout.unwrap_or(oauth::TIMEOUT), &waiting)?;
     options.known = held.as_ref().map(|record| record.key().account.clone());
     if let Some(Record::Session(mut session)) = held.filter(|_| !typed.force)
         && session.authority == profile.authority()
-        && works(&mut session, service.prefix.token, &profile, &pen, world)?
+        && works(&mut session, service.prefix.token, &profile, waited.get(), &pen, world)?
     {
         let key = session.key.clone();
         if typed.account.is_some() {
@@ -69,19 +74,33 @@ pub(super) fn login(
     if flow == Some(Flow::Workload) {
         return vouched(profile, &options, Some(&pen), world);
     }
-    if !world.ui.person(crate::model::Caller::Person) {
+    // A device code is typed elsewhere, so that nothing has to be typed here.
+    let unseen = flow == Some(Flow::Device) && !world.ui.is_told_that_nobody_is_here();
+    if !unseen && !world.ui.person(Caller::Person) {
         let what = format!("nobody is here who could sign in to {}", profile.home());
-        return Err(Error::new(Kind::NotSignedIn, what)
-            .hint("run it in a terminal, or set VALETKEY_INTERACTIVE=always"));
+        let again = login_command(&profile, account, world);
+        return Err(Error::new(Kind::NotSignedIn, what).hint(world.ui.how_to_be_asked(&again)));
     }
     if profile.wants_token(options.flow) {
-        let entry = pasted::ask(&profile, account, options.fields, true, &pen, world)?;
+        let entry = pasted::ask(&profile, &options, true, &pen, world)?;
         return confirm("signed in with a token", &entry.key, &profile, world);
     }
     let session = session::sign_in(&profile, &options, true, &pen, pen.setbacks(), world)?;
     // Somebody was here and said yes: whatever happened before is over.
     pen.note(Setbacks::default());
+    session::must_hold(&session, service.prefix.token, &profile, world)?;
     confirm("signed in", &session.key, &profile, world)
+}
+
+/// What was typed, if a browser and a token could go there.
+fn of_the_web(url: &str) -> Result<Resource> {
+    let resource = Resource::parse(url)?;
+    if ["http:", "https:"].iter().any(|web| resource.web_origin().starts_with(web)) {
+        return Ok(resource);
+    }
+    let what = format!("{resource} is no address of the web, and takes no token");
+    let host = resource.host.rsplit_once(':').map_or(resource.host.as_str(), |(host, _)| host);
+    Err(Error::new(Kind::Usage, what).hint(format!("valetkey login https://{host}")))
 }
 
 /// Who issues the tokens of a host that nobody configured. `None`: the host has a profile.
@@ -127,21 +146,39 @@ fn options(
     })
 }
 
-/// Whether a session answers, if need be after a renewal. `false`: it has ended.
+/// Whether a session answers, if need be after a renewal. `false`: only a sign-in helps. The clock
+/// alone is not believed: a server can end a token before its time. `waited`: another process has
+/// just signed in or renewed.
 fn works(
     session: &mut Session,
     token: TokenKind,
     profile: &Profile,
+    waited: bool,
     pen: &Pen<'_>,
     world: &World<'_>,
 ) -> Result<bool> {
-    if session.fresh(token, world.clock.now(), profile.refresh_margin).is_some() {
-        return Ok(true);
+    let now = world.clock.now();
+    if session.fresh(token, now, profile.refresh_margin).is_some() {
+        let access = session.tokens.access.as_ref();
+        match access.and_then(|access| world.oauth.takes(profile, access, &session.fields)) {
+            Some(true) => return Ok(true),
+            Some(false) => {
+                session.forget_access();
+                session::keep(session, profile, pen)?;
+            }
+            // Nothing but a renewal can tell.
+            None if waited || session.tokens.refresh.is_none() => return Ok(true),
+            None => {}
+        }
     }
+    let lives = session.fresh(token, now, 0).is_some();
     match session::renew(profile, world, pen, session) {
-        Ok(()) => Ok(true),
-        Err(Failure::Transient(error) | Failure::Other(error)) => Err(error),
-        Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => Ok(false),
+        Ok(()) => Ok(session.fresh(token, now, 0).is_some()),
+        Err(Failure::Transient(_)) if lives => Ok(true),
+        Err(Failure::Transient(error)) if error.is_of_the_way() => Err(error),
+        Err(Failure::Other(error)) if error.kind == Kind::Storage => Err(error),
+        // Whatever the server says of the old token, a sign-in does without it.
+        Err(_) => Ok(false),
     }
 }
 
@@ -254,11 +291,13 @@ fn discovered(resource: &Resource, nobody: Error, world: &World<'_>) -> Result<P
         resource.web_origin()
     ));
     match world.oauth.discover(resource) {
-        Ok(Some(profile)) => Ok(profile),
+        // The person has named it.
+        Ok(Some(profile)) => Ok(Profile { source: Source::Remembered, ..profile }),
         Ok(None) => Err(nobody),
-        Err(Failure::Other(error)) => Err(error),
-        Err(Failure::Transient(error)) => Err(nobody.because(error)),
         Err(Failure::GrantDead | Failure::Denied | Failure::Expired) => Err(nobody),
+        // A host that answers, be it with nonsense, may still take a token made by hand.
+        Err(Failure::Transient(error)) if !error.is_of_the_way() => Err(nobody.because(error)),
+        Err(failure) => Err(failure.error(resource)),
     }
 }
 

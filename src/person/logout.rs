@@ -119,7 +119,7 @@ fn revoke(session: &Session, world: &World<'_>) -> Result<bool> {
     let Some(profile) = profile.filter(|profile| profile.revoke) else { return Ok(false) };
     let answer = world.oauth.revoke(profile, &session.key.client_id, &session.tokens);
     answer.map_err(|failure| match failure {
-        Failure::Transient(error) | Failure::Other(error) => error,
+        Failure::Transient(error) | Failure::Other(error) | Failure::Refused(error) => error,
         Failure::GrantDead | Failure::Denied | Failure::Expired => {
             Error::new(Kind::Rejected, format!("{} refused to revoke", profile.home()))
         }

@@ -91,7 +91,10 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
         return Ok(());
     }
     let what = format!("not signed in to {resource}");
-    let hint = profile.map_or(PROFILE_HINT.to_owned(), broker::login_command);
+    let hint = match service {
+        Some(service) => broker::login_command(&service.turned(), asked, world),
+        None => PROFILE_HINT.to_owned(),
+    };
     Err(Error::new(Kind::NotSignedIn, what).hint(hint))
 }
 

@@ -16,6 +16,17 @@ pub struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
+    /// The profile with the origin that was asked for as its first: what a person reads names that
+    /// one (`Profile::home`).
+    #[must_use]
+    pub fn turned(&self) -> Profile {
+        let mut profile = self.profile.clone();
+        if let Some(place) = profile.origins.iter().position(|prefix| prefix == self.prefix) {
+            profile.origins.swap(0, place);
+        }
+        profile
+    }
+
     /// The account that a request is for: the one that it names, else the one that its path
     /// belongs to.
     #[must_use]

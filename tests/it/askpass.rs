@@ -33,6 +33,7 @@ fn a_clone_and_a_push_without_a_helper() {
 fn a_token_that_is_about_to_end_is_renewed_between_two_questions_of_one_clone() {
     let scene = scene(Options { expires_in: Some(30), ..Options::default() });
     scene.sign_in();
+    scene.age(20);
     scene.authority.expire_all_access();
     scene.authority.tune(|options| options.expires_in = Some(3600));
     scene.clone_to("s").assert(0, "", "");
@@ -109,6 +110,7 @@ fn nobody_is_asked_where_git_says_so() {
 fn twenty_at_once_renew_once() {
     let scene = scene(Options { expires_in: Some(30), ..Options::default() });
     scene.sign_in();
+    scene.age(20);
     scene.authority.tune(|options| options.expires_in = Some(3600));
     let prompt = scene.host.origin().replace("http://", "Password for 'http://oauth2@") + "': ";
     let all: Vec<_> =

@@ -117,6 +117,7 @@ fn a_token_that_is_about_to_end_is_renewed_and_twenty_at_once_renew_once() {
 fn a_dead_grant_is_an_error_with_the_command() {
     let scene = scene(Options { expires_in: Some(30), ..Options::default() });
     scene.sign_in_to("https://cache.example");
+    scene.age(20);
     scene.authority.revoke_grants();
     let missed = asked_for(&scene, "https://cache.example/x");
     missed.assert_status(1).assert_stdout("").assert_stderr_has("hint: valetkey login ");

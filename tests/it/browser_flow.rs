@@ -425,6 +425,7 @@ fn attack_26_a_log_holds_no_secret() {
     scene.sandbox.env("VALETKEY_LOG", "debug");
     let browser = scene.browser(Person::Approves);
     let first = scene.get().run();
+    scene.age(20);
     let second = scene.get().run();
     let log = format!("{}{}", first.stderr_text(), second.stderr_text());
     assert!(log.contains("valetkey: refresh at"), "{log}");

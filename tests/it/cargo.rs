@@ -172,6 +172,7 @@ fn a_miss_signs_in_where_a_person_is_and_an_end_renews_silently() {
     let first = token_of(&got(&home));
     assert_eq!(browser.opened().len(), 1);
     home.nobody();
+    home.age(20);
     let second = got(&home);
     second.assert_status(0).assert_success();
     assert_ne!(token_of(&second), first);

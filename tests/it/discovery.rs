@@ -184,10 +184,12 @@ fn a_document_is_kept_for_a_day_and_a_sign_in_looks_again() {
     assert_eq!(looked(&authority).len(), 1);
     inside.clock.pass(Duration::from_secs(23 * 3600));
     get();
+    inside.clock.pass(Duration::from_secs(30));
     get();
     assert_eq!((looked(&authority).len(), authority.asked_for("refresh_token")), (1, 2));
     inside.clock.pass(Duration::from_secs(2 * 3600));
     get();
+    inside.clock.pass(Duration::from_secs(30));
     get();
     assert_eq!((looked(&authority).len(), authority.asked_for("refresh_token")), (2, 4));
     login();
@@ -204,6 +206,7 @@ fn a_kept_document_is_read_as_strictly_as_a_new_one() {
     for content in ["", "{", r#"{"fetched":99999999999,"document":{}}"#, r#"{"fetched":1}"#] {
         let path = kept[0].to_str().expect("plain");
         scene.sandbox.write(path, content.as_bytes(), 0o600);
+        scene.age(20);
         assert!(value(&scene.get().run(), "password").is_some(), "{content}");
     }
     assert_eq!(looked(&scene.authority).len(), 5);

@@ -57,7 +57,7 @@ fn blocks(text: &str) -> Vec<Block> {
 struct Home {
     sandbox: Sandbox,
     authority: Arc<Authority>,
-    _host: GitHost,
+    host: GitHost,
     _browser: Browser,
 }
 
@@ -84,7 +84,7 @@ impl Home {
         ));
         sandbox.env("EXAMPLE_ID_TOKEN", jwt(&authority.issuer(), 1));
         let browser = Browser::start(&sandbox, Person::Approves);
-        Self { sandbox, authority, _host: host, _browser: browser }
+        Self { sandbox, authority, host, _browser: browser }
     }
 
     /// Runs the commands of a block, each compared with what stands below it.
@@ -112,7 +112,8 @@ impl Home {
 
     fn compare(&self, command: &str, wanted: &[&str]) -> Result<(), String> {
         let finished = self.sandbox.run("sh", &["-c", &format!("exec 2>&1; {command}")]).run();
-        let text = finished.stdout_text();
+        // git takes the laboratory's host for the one that the reader sees.
+        let text = finished.stdout_text().replace(&self.host.origin(), "https://git.example.com");
         let status = format!("(exit status {})", finished.status);
         let mut seen: Vec<_> = text.lines().collect();
         if finished.status != 0 {

@@ -79,6 +79,7 @@ fn a_miss_fails_at_once_with_the_command_to_run_whoever_is_there() {
 fn an_expired_token_is_renewed_and_a_dead_grant_is_a_miss() {
     let scene = Scene::with(Scheme::Basic, Options { expires_in: Some(30), ..Options::default() });
     scene.sign_in();
+    scene.age(20);
     let origin = scene.host.origin();
     scene.authority.expire_all_access();
     scene.authority.tune(|options| options.expires_in = Some(3600));

@@ -66,6 +66,7 @@ fn the_first_call_gives_what_is_ready_and_asks_nobody() {
 fn what_is_about_to_end_is_renewed_on_the_second_call() {
     let scene = scene(Options { expires_in: Some(30), ..Options::default() });
     scene.sign_in_to(PROXY);
+    scene.age(20);
     scene.authority.tune(|options| options.expires_in = Some(3600));
     first(&scene).assert(0, "", "");
     assert_eq!(scene.authority.asked_for("refresh_token"), 0);
@@ -195,6 +196,7 @@ fn what_a_tool_stored_is_given_to_its_origin() {
 fn twenty_at_once_renew_once() {
     let scene = scene(Options { expires_in: Some(30), ..Options::default() });
     scene.sign_in_to(PROXY);
+    scene.age(20);
     scene.authority.tune(|options| options.expires_in = Some(3600));
     let url = format!("{PROXY}/m/@v/list");
     let all: Vec<_> = (0..20)

@@ -364,6 +364,7 @@ fn hostile_requests_get_nothing_and_break_nothing() {
 fn twenty_at_once_renew_once() {
     let index = Index::with(Options { expires_in: Some(30), ..Options::default() });
     index.scene.sign_in();
+    index.scene.age(20);
     index.scene.authority.tune(|options| options.expires_in = Some(3600));
     let url = index.url();
     let all: Vec<_> = (0..20)

@@ -50,6 +50,7 @@ mod pushed;
 mod races;
 mod refresh;
 mod rescue;
+mod refused;
 mod revocation;
 mod road;
 mod scene;

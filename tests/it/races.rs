@@ -383,6 +383,7 @@ fn a_renewal_that_does_not_help_is_made_once() {
 fn a_token_that_never_lives_long_is_still_shared() {
     let scene = Scene::with(Scheme::Basic, Options { expires_in: Some(30), ..Options::default() });
     scene.sign_in();
+    scene.age(20);
     scene.sandbox.env("VALETKEY_INTERACTIVE", "always");
     let gate = Gate::new();
     scene.authority.next("/token", vec![Step::HoldAnswer(gate.clone())]);

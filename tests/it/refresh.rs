@@ -7,11 +7,11 @@ use crate::lab::{Answer, CLIENT_ID, Options, Refreshing, Scheme, Server, Step};
 use crate::planted;
 use crate::scene::{Scene, value};
 
-/// Signed in, with an access token that is due for renewal at every `get`.
+/// Signed in, with an access token that has ended.
 fn due() -> Scene {
-    let options = Options { expires_in: Some(0), ..Options::default() };
-    let scene = Scene::with(Scheme::Basic, options);
+    let scene = Scene::new();
     scene.sign_in();
+    scene.age(3600);
     scene
 }
 
@@ -27,6 +27,7 @@ fn sent(scene: &Scene) -> Vec<String> {
 fn t7_a_rotated_token_is_replaced_before_the_answer() {
     let scene = due();
     for round in 1..=3 {
+        scene.age(3600);
         let finished = scene.get().run();
         let access = value(&finished, "password").expect("a token");
         assert!(scene.authority.token_is_live(&access));
@@ -54,6 +55,7 @@ fn t7_without_a_new_one_the_old_refresh_token_stays() {
     let scene = Scene::with(Scheme::Basic, options);
     scene.sign_in();
     for _ in 0..3 {
+        scene.age(20);
         assert!(value(&scene.get().run(), "password").is_some());
     }
     let used = sent(&scene);
@@ -66,8 +68,10 @@ fn t7_without_a_new_one_the_old_refresh_token_stays() {
             &json!({ "access_token": "a", "refresh_token": "", "expires_in": 1 }),
         )],
     );
-    scene.get().run().assert_status(0);
-    scene.get().run().assert_status(0);
+    for _ in 0..2 {
+        scene.age(20);
+        scene.get().run().assert_status(0);
+    }
     assert_eq!(sent(&scene).last(), Some(&used[0]), "an empty one is none");
 }
 
@@ -86,10 +90,16 @@ fn check_5_trouble_on_the_way_keeps_everything() {
         ("endless", Step::Endless, 5),
         ("cut off", Step::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"acc".to_vec()), 5),
         ("no HTTP", Step::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), 5),
-        ("403", Step::status(403), 4),
+        ("408", Step::status(408), 5),
+        ("425", Step::status(425), 5),
+        ("502 html", Step::Answer(Answer::html(502, "<html>")), 5),
+        ("429 and a reason", Step::json(429, &json!({ "error": "invalid_request" })), 5),
+        ("503 and a reason", Step::json(503, &json!({ "error": "invalid_client" })), 5),
+        ("slow_down", Step::error("slow_down"), 5),
+        ("too_many_requests", Step::error("too_many_requests"), 5),
+        ("server_error", Step::error("server_error"), 5),
+        ("403 for a while", Step::Answer(Answer::empty(403).with_header("Retry-After", "9")), 5),
         ("200 of a portal", Step::Answer(Answer::html(200, "<html>Welcome to the hotel")), 4),
-        ("invalid_client", Step::error("invalid_client"), 78),
-        ("invalid_scope", Step::error("invalid_scope"), 4),
     ] {
         scene.authority.next("/token", vec![step]);
         let finished = scene.get().run();
@@ -106,6 +116,7 @@ fn a_token_that_still_lives_bridges_a_gap() {
     let scene = due();
     scene.authority.tune(|options| options.expires_in = Some(30));
     scene.get().run().assert_status(0);
+    scene.age(20);
     scene.authority.next("/token", vec![Step::Close]);
     assert!(value(&scene.get().run(), "password").is_some());
 }

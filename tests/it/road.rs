@@ -43,6 +43,7 @@ fn one_wasted_request_for_each_command_not_two() {
 fn an_expired_token_is_renewed_before_it_is_handed_out() {
     let scene = Scene::with(Scheme::Basic, Options { expires_in: Some(30), ..Options::default() });
     scene.sign_in();
+    scene.age(20);
     scene.authority.expire_all_access();
     scene.authority.tune(|options| options.expires_in = Some(3600));
     scene.clone_to("s").assert(0, "", "");

@@ -116,6 +116,7 @@ fn a_miss_signs_in_where_a_person_is_but_never_for_what_everybody_may_have() {
 fn twenty_callers_at_once_renew_once() {
     let home = home(Options { expires_in: Some(30), ..Options::default() });
     home.sign_in_to(ORIGIN);
+    home.age(20);
     home.authority.tune(|options| options.expires_in = Some(3600));
     let started: Vec<_> = (0..20).map(|_| call(&home, &["get", HOST]).start()).collect();
     let tokens: Vec<_> = started.into_iter().map(|started| token(&started.wait())).collect();
@@ -223,12 +224,15 @@ fn a_host_that_offers_a_login_needs_no_profile() {
     assert_eq!((redirect.host_str(), redirect.path()), (Some("localhost"), "/login"));
     assert!((20_000..20_032).contains(&redirect.port().expect("a port")), "{redirect}");
     home.nobody();
+    home.age(20);
     // Found, renewed, shown and ended without any configuration, and without asking the host again.
     home.authority.tune(|options| options.expires_in = Some(3600));
     assert!(home.authority.token_is_live(&token(&call(&home, &["get", host]).run())));
     assert_eq!(home.authority.asked_for("refresh_token"), 1);
     assert_eq!(home.authority.asked("/.well-known/terraform.json"), 1);
     home.sandbox.valetkey(&["login", &origin]).run().assert_status(0).assert_stderr_has("already");
+    // Nothing but a renewal can tell that the session works.
+    assert_eq!(home.authority.asked_for("refresh_token"), 2);
     home.sandbox.valetkey(&["status", &origin]).run().assert_status(0);
     home.sandbox.valetkey(&["token", &origin]).run().assert_success();
     home.sandbox.valetkey(&["logout", &origin]).run().assert_status(0);
@@ -278,16 +282,17 @@ fn an_offer_that_cannot_be_used_is_refused_before_anybody_is_asked() {
         home.authority.always("/.well-known/terraform.json", Step::json(200, &services));
         assert_ne!(login().status, 0, "{services}");
     }
-    for step in [
-        Step::status(404),
-        Step::status(500),
-        Step::Close,
-        Step::Endless,
-        Step::Redirect("/elsewhere".to_owned()),
-        Step::Answer(Answer::html(200, "<html>welcome</html>")),
+    let nobody = "error: no profile serves";
+    for (step, status, what) in [
+        (Step::status(404), 78, nobody),
+        (Step::status(500), 78, nobody),
+        (Step::Close, 5, "cannot be reached"),
+        (Step::Endless, 5, "cannot be reached"),
+        (Step::Redirect("/elsewhere".to_owned()), 78, nobody),
+        (Step::Answer(Answer::html(200, "<html>welcome</html>")), 78, nobody),
     ] {
         home.authority.always("/.well-known/terraform.json", step);
-        login().assert_status(78).assert_stderr_has("error: no profile serves");
+        login().assert_status(status).assert_stderr_has(what);
     }
     assert!(browser.opened().is_empty());
 }

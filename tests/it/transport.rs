@@ -29,7 +29,6 @@ impl Secured {
             iss_advertised: false,
             approve_devices_after: Some(0),
             verification_uri_complete: false,
-            expires_in: Some(0),
             ..Options::default()
         };
         let scene = Scene::with(Scheme::Basic, options);
@@ -192,9 +191,9 @@ fn check_20_the_loopback_is_never_proxied() {
 #[test]
 fn slow_attack_25_every_exchange_ends_within_thirty_seconds() {
     let scene = || {
-        let options = Options { expires_in: Some(0), ..Options::default() };
-        let scene = Scene::with(Scheme::Basic, options);
+        let scene = Scene::new();
         scene.sign_in();
+        scene.age(3600);
         scene
     };
     let silent = Arc::new(scene());

@@ -62,6 +62,7 @@ fn a_configured_address_answers_from_its_session_and_never_asks() {
     assert!(browser.opened().is_empty());
     scene.authority.tune(|options| options.expires_in = Some(30));
     scene.sandbox.valetkey(&["login", "https://vault.example"]).run().assert_status(0);
+    scene.age(20);
     scene.authority.tune(|options| options.expires_in = Some(3600));
     let all: Vec<_> = (0..20)
         .map(|_| helper(&scene, "get").env("VAULT_ADDR", "https://vault.example").start())

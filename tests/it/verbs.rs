@@ -32,6 +32,7 @@ fn login_says_who_and_where_and_does_not_ask_twice() {
 fn login_renews_what_has_expired() {
     let scene = Scene::with(Scheme::Basic, Options { expires_in: Some(30), ..Options::default() });
     scene.sign_in();
+    scene.age(20);
     scene.sandbox.valetkey(&["login", &scene.host.origin()]).run().assert_status(0);
     assert_eq!(scene.authority.asked_for("refresh_token"), 1);
 }
@@ -112,6 +113,7 @@ fn token_prints_one_valid_token_and_never_opens_a_browser() {
     let expected = format!("error: not signed in to {origin}\nhint: valetkey login {origin}\n");
     miss.assert(2, "", &expected);
     scene.sandbox.valetkey(&["login", &origin]).run().assert_status(0);
+    scene.age(20);
     let hit = scene.sandbox.valetkey(&["token", &origin]).run();
     hit.assert_status(0);
     let token = hit.stdout_text();

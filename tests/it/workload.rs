@@ -575,6 +575,7 @@ fn what_is_kept_is_exchanged_again_before_it_ends() {
     job.profile("persist = \"all\"", "");
     job.expires_in(Some(30));
     let first = token(&job);
+    age(&job.sandbox, 20);
     job.expires_in(Some(3600));
     let second = token(&job);
     assert_ne!(first, second);
