@@ -22,6 +22,8 @@ use crate::vault::{Vault, Want};
 /// How long somebody else's renewal, or sign-in, is waited for.
 const PATIENCE: Duration = Duration::from_secs(35);
 
+pub use renewal::PRECAUTION;
+
 /// Seconds for which a token is newer than whatever a host has just refused.
 const NEW: u64 = 60;
 
@@ -163,6 +165,11 @@ impl Road<'_> {
         }
         let margin = self.profile.refresh_margin.max(self.request.lifetime);
         session.fresh(self.service.prefix.token, self.world.clock.now(), margin)
+    }
+
+    /// Whether nothing speaks against this session's token but the clock.
+    fn is_unrefused(&self, session: &Session) -> bool {
+        !self.is_doubted(session) && !is_rejected(self.request, session, self.profile)
     }
 
     /// Whether this session's token may be the one that the caller was refused with. One that came

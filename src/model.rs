@@ -8,6 +8,7 @@ mod text;
 pub mod timestamp;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -413,8 +414,29 @@ pub enum Caller {
     Hidden,
     /// A tool whose protocol leaves no time for a sign-in.
     Hasty,
+    /// As `Hasty`, of a tool that ends us after ten seconds.
+    Brief,
     /// A person who typed a command of ours.
     Person,
+}
+
+impl Caller {
+    /// How long a server, and another process, may take to renew what has ended.
+    #[must_use]
+    pub fn patience(self) -> Duration {
+        match self {
+            // Two seconds for all that is no waiting.
+            Self::Brief => Duration::from_secs(8),
+            // A whole exchange, and then some.
+            _ => Duration::from_secs(35),
+        }
+    }
+
+    /// Whether nobody may be asked, whoever is there.
+    #[must_use]
+    pub fn asks_nobody(self) -> bool {
+        matches!(self, Self::Hasty | Self::Brief)
+    }
 }
 
 /// One question, in nobody's dialect.

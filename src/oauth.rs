@@ -137,8 +137,18 @@ impl<'a> Oauth<'a> {
         environment: &'a Environment,
         hidden: &'a dyn Fn(&str) -> bool,
     ) -> Self {
-        let guarded = Http::within(Reach::Outside, environment);
-        Self { ui, clock, environment, hidden, http: Http::new(environment), guarded }
+        let guarded = Http::within(Reach::Outside, environment, clock);
+        Self { ui, clock, environment, hidden, http: Http::new(environment, clock), guarded }
+    }
+
+    /// Does this work with servers until this time of the monotonic clock, and no longer: what is
+    /// unanswered then is `Transient`. `None`: each request has its own bound.
+    pub fn until<T>(&self, until: Option<Duration>, work: impl FnOnce() -> T) -> T {
+        let end_at = |until| [&self.http, &self.guarded].map(|http| http.end_at(until));
+        end_at(until);
+        let outcome = work();
+        end_at(None);
+        outcome
     }
 
     /// The way to a profile's servers.

@@ -67,7 +67,7 @@ impl<'a> Ui<'a> {
     /// As `person`, as far as it can be known at no cost.
     #[must_use]
     pub fn could_ask(&self, caller: Caller) -> bool {
-        if caller == Caller::Hasty {
+        if caller.asks_nobody() {
             return false;
         }
         match self.environment.get("VALETKEY_INTERACTIVE") {

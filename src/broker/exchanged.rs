@@ -1,7 +1,7 @@
 //! Hosts that take no token of the session, but what they give for one. It is kept with the
 //! session, for the very URL that gave it, and ends with the token that it was given for.
 
-use super::{PATIENCE, Road, found, nothing_ready, own, session, token};
+use super::{PATIENCE, PRECAUTION, Road, found, nothing_ready, own, session, token};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Credential, Exchanged, Outcome, Request, Session, Verb, timestamp};
 use crate::oauth::Failure;
@@ -10,14 +10,17 @@ use crate::profile::Exchange;
 pub(super) fn get(road: &Road<'_>, exchange: &Exchange) -> Result<Outcome> {
     let Road { request, service, profile, world, want } = road;
     let margin = profile.refresh_margin.max(request.lifetime);
-    if let Some(session) = own(world.vault.peek(want)?, profile)
-        && let Some(exchanged) = kept(road, &session, margin)
+    let seen = own(world.vault.peek(want)?, profile);
+    if let Some(session) = &seen
+        && let Some(exchanged) = kept(road, session, margin)
     {
-        return found(credential(road, &session, exchanged));
+        return found(credential(road, session, exchanged));
     }
     if request.verb == Verb::Cached {
         return Ok(nothing_ready(road));
     }
+    let left = seen.as_ref().is_some_and(|session| kept(road, session, 0).is_some());
+    let until = left.then(|| world.clock.elapsed() + PRECAUTION);
     // What is traded at once need not outlive the answer.
     let request = Request { lifetime: 0, ..(*request).clone() };
     let way = Road { request: &request, want: want.clone(), ..*road };
@@ -36,7 +39,8 @@ pub(super) fn get(road: &Road<'_>, exchange: &Exchange) -> Result<Outcome> {
             return found(credential(road, &session, exchanged));
         }
         let Some(access) = session.token(service.prefix.token).cloned() else { continue };
-        match world.oauth.exchange(service.prefix, exchange, &access) {
+        let exchange = || world.oauth.exchange(service.prefix, exchange, &access);
+        match world.oauth.until(until, exchange) {
             Ok(exchanged) => {
                 let answer = credential(road, &session, &exchanged);
                 session.exchanged.retain(|other| other.origin != exchanged.origin);

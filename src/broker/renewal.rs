@@ -1,6 +1,8 @@
 //! What happens under a session's lock: a rejected token is forgotten, an old one renewed, and where
 //! nothing can be renewed a person signs in.
 
+use std::time::Duration;
+
 use super::{PATIENCE, Road, found, is_rejected, own, pasted, session, workload};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Outcome, Record, Session};
@@ -8,11 +10,23 @@ use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Refresh};
 use crate::vault::{Pen, Setbacks};
 
+/// How long a renewal, and the wait for one, may take while the old token lives.
+pub const PRECAUTION: Duration = Duration::from_secs(5);
+
 /// What to do about the session that was `seen` without the lock, if any.
 pub(super) fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> {
     let Road { request, service, profile, world, want } = road;
     let could_ask = world.ui.could_ask(request.caller);
-    let patience = if could_ask { PATIENCE + oauth::TIMEOUT } else { PATIENCE };
+    // What the caller can be given if nothing comes of this in time.
+    let left = seen.filter(|session| road.is_unrefused(session));
+    let left = left.and_then(|session| session.fresh(service.prefix.token, world.clock.now(), 0));
+    let patience = match (left, could_ask) {
+        (Some(_), _) => PRECAUTION,
+        (None, true) => PATIENCE + oauth::TIMEOUT,
+        (None, false) => request.caller.patience(),
+    };
+    // A person who waits is asked next, and each request has its own bound.
+    let until = (left.is_some() || !could_ask).then(|| world.clock.elapsed() + patience);
     let waiting = || {
         if could_ask {
             world.ui.say(&format!("waiting for another sign-in to {}", road.home()));
@@ -23,7 +37,13 @@ pub(super) fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> 
         // Who comes behind us meanwhile takes what we get.
         world.oauth.spread();
     }
-    let (held, pen) = world.vault.enter(want, patience, &waiting)?;
+    let (held, pen) = match (world.vault.enter(want, patience, &waiting), seen, left) {
+        (Err(error), Some(session), Some(token)) if error.kind == Kind::Temporary => {
+            world.ui.log(|| format!("nothing is waited for any longer: {}", error.what));
+            return found(service.credential(session, token));
+        }
+        (entered, ..) => entered?,
+    };
     let now = world.clock.now();
     if let Some(answer) = pasted::answer(road, held.as_ref()) {
         return answer;
@@ -43,6 +63,12 @@ pub(super) fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> 
             return found(service.credential(session, token));
         }
     }
+    // A refresh token is not sent where there is hardly time for the answer: a server that rotates
+    // would spend it.
+    let late = until.is_some_and(|until| world.clock.elapsed() + PRECAUTION / 2 > until);
+    if late && let (Some(session), Some(token)) = (seen, left) {
+        return found(service.credential(session, token));
+    }
     // One rejection is a dead token, and renewed away. A second one means that renewing does not
     // help, and a third that signing in does not either.
     let workload = world.profiles.workload_of(profile);
@@ -53,14 +79,17 @@ pub(super) fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> 
     };
     let mut refused = None;
     if let Some(session) = held.take_if(renewable) {
-        match refresh(road, &pen, session)? {
+        match world.oauth.until(until, || refresh(road, &pen, session))? {
             Renewal::Answer(outcome) => return Ok(outcome),
             Renewal::Useless => {}
             Renewal::Refused(error) => refused = Some(error),
             // Whoever comes now finds nothing and waits for another lock: the sign-in needs that.
             Renewal::Gone => {
                 drop(pen);
-                return renew(road, seen);
+                let mut dead = seen.cloned();
+                // Nobody is given a token whose grant has ended.
+                dead.iter_mut().for_each(Session::forget_access);
+                return renew(road, dead.as_ref());
             }
         }
     }
@@ -71,7 +100,8 @@ pub(super) fn renew(road: &Road<'_>, seen: Option<&Session>) -> Result<Outcome> 
         ));
     }
     if let Some(workload) = workload {
-        return workload::renew(road, workload, &pen, held);
+        let renew = || workload::renew(road, workload, &pen, held);
+        return world.oauth.until(until, renew);
     }
     if let Some(why) = refusal(road, setbacks, ended) {
         return Ok(Outcome::NotFound(match refused {

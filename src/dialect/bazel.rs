@@ -54,7 +54,7 @@ fn get(call: &mut Call<'_>) -> Result<Served> {
         call.wire.send(NOTHING)?;
         return Ok(Served::default());
     };
-    let request = Request::get(resource, Caller::Hasty, 2 * EARLY);
+    let request = Request::get(resource, Caller::Brief, 2 * EARLY);
     match (call.ask)(&request) {
         Outcome::Found(credential) => {
             call.wire.send(answer(&credential).as_bytes())?;

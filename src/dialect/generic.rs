@@ -113,7 +113,12 @@ fn serve(
     set: &[Setting<'_>],
     write: fn(&Credential) -> Option<Zeroizing<String>>,
 ) -> Result<Served> {
-    let request = Request::get(resource, Caller::Hasty, LIFETIME);
+    // Claude Code gives its headersHelper ten seconds.
+    let caller = match call.environment.get(SERVER) {
+        Some(_) => Caller::Brief,
+        None => Caller::Hasty,
+    };
+    let request = Request::get(resource, caller, LIFETIME);
     let nothing = |kind, what: String, hint: &str| {
         Ok(Served::nothing(Some(Error::new(kind, what).hint(hint))))
     };

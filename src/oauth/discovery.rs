@@ -75,7 +75,7 @@ impl Oauth<'_> {
             (true, Some(host)) => Reach::From(host.to_owned()),
             _ => Reach::Outside,
         };
-        let http = Http::within(reach, self.environment);
+        let http = Http::within(reach, self.environment, self.clock);
         is_safe(&url).then_some(Home { url, http, inside })
     }
 

@@ -2,7 +2,7 @@
 //! no redirect is followed, plain HTTP is for this machine only, and every answer has a bound in
 //! bytes and seconds.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,7 @@ use url::Url;
 use super::Failure;
 use super::address::{self, Guard, Reach};
 use super::connection::{self, Proxies};
+use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
 use crate::model::Secret;
@@ -36,6 +37,8 @@ const LIMIT: u64 = 1 << 20;
 pub(super) struct Http<'a> {
     environment: &'a Environment,
     reach: Reach,
+    clock: &'a dyn Clock,
+    until: Cell<Option<Duration>>,
     tls: OnceCell<Arc<rustls::ClientConfig>>,
     /// Something of the latest request was on its way when it failed.
     sent: Arc<AtomicBool>,
@@ -141,13 +144,19 @@ impl Answer {
 }
 
 impl<'a> Http<'a> {
-    pub(super) fn new(environment: &'a Environment) -> Self {
-        Self::within(Reach::Anywhere, environment)
+    pub(super) fn new(environment: &'a Environment, clock: &'a dyn Clock) -> Self {
+        Self::within(Reach::Anywhere, environment, clock)
     }
 
     /// With a bound on where a stranger's URLs may lead (attack 24 of oauth.md).
-    pub(super) fn within(reach: Reach, environment: &'a Environment) -> Self {
-        Self { environment, reach, tls: OnceCell::new(), sent: Arc::default() }
+    pub(super) fn within(reach: Reach, environment: &'a Environment, clock: &'a dyn Clock) -> Self {
+        let (tls, until) = (OnceCell::new(), Cell::new(None));
+        Self { environment, reach, clock, tls, until, sent: Arc::default() }
+    }
+
+    /// No request goes on past this time of the monotonic clock; `None`: each has its own bound.
+    pub(super) fn end_at(&self, until: Option<Duration>) {
+        self.until.set(until);
     }
 
     /// Posts a form and reads the answer.
@@ -336,6 +345,9 @@ impl<'a> Http<'a> {
     }
 
     fn agent(&self, tls: Option<Arc<rustls::ClientConfig>>, proxy: Option<ureq::Proxy>) -> Agent {
+        // Nothing is asked where there is no time left: the shortest bound there is.
+        let left = self.until.get().map(|until| until.saturating_sub(self.clock.elapsed()));
+        let whole = left.map_or(WHOLE, |left| left.clamp(Duration::from_millis(1), WHOLE));
         let through = proxy.as_ref().map(|proxy| proxy.host().to_owned());
         let config = Agent::config_builder()
             .user_agent(concat!("valetkey/", env!("CARGO_PKG_VERSION")))
@@ -346,9 +358,9 @@ impl<'a> Http<'a> {
             // A connection that was kept may be closed while the next request is on its way, and
             // nobody knows then what became of that.
             .max_idle_connections(0)
-            .timeout_resolve(Some(CONNECT))
-            .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(WHOLE))
+            .timeout_resolve(Some(CONNECT.min(whole)))
+            .timeout_connect(Some(CONNECT.min(whole)))
+            .timeout_global(Some(whole))
             .build();
         let guard = Guard::new(self.reach.clone(), through);
         connection::agent(config, guard, tls, &self.sent)
@@ -396,12 +408,13 @@ fn no_answer(url: &Url, why: impl Into<Cause>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::System;
 
     /// Attack 23: whatever a profile or a document names, plain http does not leave this machine,
     /// and nothing else is spoken.
     #[test]
     fn attack_23_nothing_is_sent_in_the_open() {
-        let environment = Environment::default();
+        let (environment, clock) = (Environment::default(), System::start());
         for url in [
             "http://192.0.2.1/",
             "http://auth.example/",
@@ -411,7 +424,8 @@ mod tests {
             "ws://auth.example/",
         ] {
             let url = Url::parse(url).unwrap();
-            let outcome = Http::new(&environment).post(&url, &[("refresh_token", "canary")]);
+            let outcome =
+                Http::new(&environment, &clock).post(&url, &[("refresh_token", "canary")]);
             let Err(Unanswered::Unsent(error)) = outcome else { panic!("{url}: {outcome:?}") };
             assert_eq!(error.kind, Kind::Configuration, "{url}");
             assert!(error.what.ends_with("is neither https nor on this machine"), "{url}");
@@ -425,8 +439,8 @@ mod tests {
         let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let url = format!("http://localhost:{}/", socket.local_addr().unwrap().port());
-        let environment = Environment::default();
-        let guarded = Http::within(Reach::Outside, &environment);
+        let (environment, clock) = (Environment::default(), System::start());
+        let guarded = Http::within(Reach::Outside, &environment, &clock);
         // As if its text had told nothing.
         let url = Url::parse(&url).unwrap();
         let refused = guarded.open(&url, request(Method::GET, &url), None, None).unwrap_err();
@@ -437,8 +451,9 @@ mod tests {
         assert!(matches!(guarded.get(&url, None, &[]), Err(Unanswered::Unsent(_))));
         socket.set_nonblocking(false).unwrap();
         std::thread::scope(|scope| {
-            let asked =
-                scope.spawn(|| Http::new(&Environment::default()).get(&url, None, &[]).map(drop));
+            let asked = scope.spawn(|| {
+                Http::new(&Environment::default(), &System::start()).get(&url, None, &[]).map(drop)
+            });
             // Somebody would have been there, and hangs up.
             drop(socket.accept().unwrap());
             assert!(matches!(asked.join().unwrap(), Err(Unanswered::Lost(_))));

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::choose::prefer;
 use super::{PROFILE_HINT, service_of};
 use crate::broker::pasted::{self, Given};
-use crate::broker::{World, login_command, session, workload};
+use crate::broker::{PRECAUTION, World, login_command, session, workload};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Caller, Fields, Key, Record, Resource, Secret, Session, TokenKind, timestamp};
@@ -158,9 +158,11 @@ fn works(
     world: &World<'_>,
 ) -> Result<bool> {
     let now = world.clock.now();
+    let until = Some(world.clock.elapsed() + PRECAUTION);
     if session.fresh(token, now, profile.refresh_margin).is_some() {
         let access = session.tokens.access.as_ref();
-        match access.and_then(|access| world.oauth.takes(profile, access, &session.fields)) {
+        let takes = |access| world.oauth.takes(profile, access, &session.fields);
+        match world.oauth.until(until, || access.and_then(takes)) {
             Some(true) => return Ok(true),
             Some(false) => {
                 session.forget_access();
@@ -172,7 +174,9 @@ fn works(
         }
     }
     let lives = session.fresh(token, now, 0).is_some();
-    match session::renew(profile, world, pen, session) {
+    let renewed =
+        world.oauth.until(until.filter(|_| lives), || session::renew(profile, world, pen, session));
+    match renewed {
         Ok(()) => Ok(session.fresh(token, now, 0).is_some()),
         Err(Failure::Transient(_)) if lives => Ok(true),
         Err(Failure::Transient(error)) if error.is_of_the_way() => Err(error),

@@ -43,6 +43,7 @@ mod listener;
 mod locks;
 mod paste;
 mod pasted;
+mod patience;
 mod peers;
 mod planted;
 mod providers;
