@@ -13,9 +13,11 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Credential, Outcome, Record, Request, Secret, Session, TokenKind, Verb};
+use crate::model::{
+    Caller, Credential, Outcome, Place, Record, Request, Secret, Session, TokenKind, Verb,
+};
 use crate::oauth::Oauth;
-use crate::profile::{Flow, Persist, Profile, Profiles, Refresh, Service, Source};
+use crate::profile::{Flow, Persist, Profile, Profiles, Refresh, Service, Source, is_safe};
 use crate::ui::{self, Ui};
 use crate::vault::{Vault, Want};
 
@@ -73,11 +75,31 @@ fn discovered(request: &Request, world: &World<'_>) -> Result<Outcome> {
     let resource = &request.resource;
     let may = request.verb != Verb::Cached && world.profiles.may_discover(resource);
     if !may || !world.ui.person(request.caller) {
+        say_what_to_type(request, world);
         return Ok(Outcome::NotMine);
     }
     let profile = world.oauth.discover(resource).map_err(|failure| failure.error(resource))?;
     let service = profile.as_ref().and_then(Profile::service);
     service.map_or(Ok(Outcome::NotMine), |service| serve(request, service, world))
+}
+
+/// git asks for a user name next, and nothing on its screen says who could have answered. Said to a
+/// person at a terminal, at most once a day for each host.
+fn say_what_to_type(request: &Request, world: &World<'_>) {
+    let Request { resource, caller, verb, .. } = request;
+    let safe = || resource.web_origin().parse().is_ok_and(|url| is_safe(&url));
+    let of_git = (*verb, *caller) == (Verb::Get, Caller::Git);
+    if !of_git || !world.ui.has_terminal() || !world.ui.could_ask(*caller) || !safe() {
+        return;
+    }
+    if world.vault.first_today(&Place::Origin(resource.origin()).digest()) {
+        let home = resource.web_origin();
+        let account = resource.account.as_deref().map(ui::shell_word);
+        let account = account.map_or_else(String::new, |name| format!(" --account {name}"));
+        world.ui.say(&format!(
+            "to sign in to {home} once for all tools: valetkey login {home}{account}"
+        ));
+    }
 }
 
 /// Answers with what a provider issues.

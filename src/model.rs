@@ -256,6 +256,16 @@ impl Record {
         }
     }
 
+    /// The account for a person to read: the name that it is kept under, and beside it the
+    /// provider's where that is another one. Empty where nobody has said either.
+    #[must_use]
+    pub fn whose(&self) -> String {
+        match (self.key().account.as_str(), &self.holder().id) {
+            (account, Some(id)) if account != id => format!("{account} ({id})"),
+            (account, _) => account.to_owned(),
+        }
+    }
+
     #[must_use]
     pub fn fields(&self) -> &Fields {
         match self {

@@ -319,7 +319,7 @@ impl<'a> Oauth<'a> {
             },
         };
         let revoke = |kind: &str, token: &Option<Secret>| {
-            let Some(token) = token else { return Ok(()) };
+            let Some(token) = token else { return Ok(true) };
             let mut form = vec![
                 ("token", token.expose()),
                 ("token_type_hint", kind),
@@ -329,9 +329,20 @@ impl<'a> Oauth<'a> {
             let answer = self.http(profile).post(&endpoint, &form)?;
             self.ui.log(|| format!("revoke {kind} at {endpoint}: {}", answer.status));
             match answer.status {
-                200..300 => Ok(()),
+                200..300 => Ok(true),
                 // RFC 7009 section 2.2.1: not every server revokes every kind.
-                400 if answer.text().contains("unsupported_token_type") => Ok(()),
+                400 if answer.text().contains("unsupported_token_type") => Ok(true),
+                // Section 2.1 lets a server hear only clients that have a secret, and this one has
+                // none: as if there were no such endpoint.
+                401 if profile.client_secret.is_none() => Ok(false),
+                400 | 403
+                    if profile.client_secret.is_none()
+                        && ["invalid_client", "unauthorized_client"]
+                            .iter()
+                            .any(|code| answer.text().contains(code)) =>
+                {
+                    Ok(false)
+                }
                 500.. | 429 => Err(answer.transient()),
                 _ => Err(Failure::Other(refused(&answer))),
             }
@@ -339,7 +350,7 @@ impl<'a> Oauth<'a> {
         let refresh = revoke("refresh_token", &tokens.refresh);
         // One that the server would not take is no reason to let the other live.
         let access = revoke("access_token", &tokens.access);
-        refresh.and(access).map(|()| true)
+        Ok(refresh? & access?)
     }
 
     /// `age`: how many seconds old the server's description may be.

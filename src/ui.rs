@@ -43,6 +43,7 @@ pub struct Ui<'a> {
     /// Our standard output, only to see whether somebody still reads it.
     caller: &'a File,
     terminal: OnceCell<Option<File>>,
+    lines: OnceCell<Option<mpsc::Receiver<String>>>,
     logging: bool,
 }
 
@@ -54,8 +55,8 @@ impl<'a> Ui<'a> {
         caller: &'a File,
     ) -> Self {
         let logging = environment.get("VALETKEY_LOG").is_some_and(|level| level != "off");
-        let terminal = OnceCell::new();
-        Self { environment, hidden, stderr_is_terminal, caller, terminal, logging }
+        let (terminal, lines) = (OnceCell::new(), OnceCell::new());
+        Self { environment, hidden, stderr_is_terminal, caller, terminal, lines, logging }
     }
 
     /// Whether somebody is here who could answer, and may be asked by this caller.
@@ -185,9 +186,14 @@ impl<'a> Ui<'a> {
         (self.stderr_is_terminal)() || self.terminal().is_some()
     }
 
-    /// Lines that the person types or pastes, as they come.
+    /// Lines that the person types or pastes, as they come. There is one reader of them: a second one
+    /// would take every other line from the first.
     #[must_use]
-    pub fn lines(&self) -> Option<mpsc::Receiver<String>> {
+    pub fn lines(&self) -> Option<&mpsc::Receiver<String>> {
+        self.lines.get_or_init(|| self.read_lines()).as_ref()
+    }
+
+    fn read_lines(&self) -> Option<mpsc::Receiver<String>> {
         let terminal = self.terminal()?.try_clone().ok()?;
         if !in_foreground(&terminal) {
             return None;
@@ -202,6 +208,19 @@ impl<'a> Ui<'a> {
             }
         });
         Some(receiver)
+    }
+
+    /// Whether the person at the terminal types yes within this time. Nobody there is no yes.
+    #[must_use]
+    pub fn agrees(&self, question: &str, limit: std::time::Duration) -> bool {
+        if self.is_told_that_nobody_is_here() {
+            return false;
+        }
+        let Some(lines) = self.lines() else { return false };
+        // What was typed before the question is no answer to it.
+        while lines.try_recv().is_ok() {}
+        self.say(&format!("{question}: type yes to go on"));
+        lines.recv_timeout(limit).is_ok_and(|line| line.trim().eq_ignore_ascii_case("yes"))
     }
 
     /// Asks for a secret that does not show while it is typed or pasted. The outer `None`: there

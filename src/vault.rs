@@ -342,11 +342,12 @@ impl<'a> Vault<'a> {
         }
     }
 
-    /// Whether nobody has been told about this record today; from now on somebody has.
+    /// Whether nobody has been told about this today; from now on somebody has. `about` is a digest,
+    /// and the name of a file.
     #[must_use]
-    pub fn first_today(&self, key: &Key) -> bool {
+    pub fn first_today(&self, about: &str) -> bool {
         let Ok(state) = self.environment.state_directory() else { return false };
-        let path = state.join("told").join(key.digest());
+        let path = state.join("told").join(about);
         let today = (self.clock.now() / 86_400).to_string();
         let told = disk::read(&path).ok().flatten().is_some_and(|day| day == today.as_bytes());
         // What cannot be remembered is not said at every call.

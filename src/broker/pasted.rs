@@ -55,8 +55,9 @@ pub fn keep(
         }
         Failure::Transient(error) | Failure::Other(error) | Failure::Refused(error) => error,
     })?;
-    let of_nobody = Key { client_id: String::new(), ..profile.key("") };
-    let (key, holder) = session::identified(of_nobody, who.account, account, who.holder, world)?;
+    let nobodys = String::new();
+    let (key, holder) =
+        session::identified(profile, nobodys, who.account, account, who.holder, world)?;
     let mut kept = who.fields;
     kept.extend(fields);
     let entry = Static {
@@ -155,7 +156,7 @@ pub(super) fn answer(road: &Road<'_>, record: Option<&Record>) -> Option<Result<
     let left = entry.expires.map(|expires| expires - world.clock.now());
     if let Some(left) = left.filter(|left| *left < NOTICE)
         && world.ui.has_terminal()
-        && world.vault.first_today(&entry.key)
+        && world.vault.first_today(&entry.key.digest())
     {
         let when = match left / 86_400 {
             0 => "today".to_owned(),

@@ -1,6 +1,8 @@
 //! The beginning and the renewal of a session, under its lock: what a server issues is kept before
 //! anybody sees it.
 
+use std::time::Duration;
+
 use super::{World, login_command, own};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Holder, Key, Record, Session, TokenKind};
@@ -127,9 +129,8 @@ pub fn sign_in(
     })?;
     let SignedIn { tokens, client_id, account, holder, mut fields } = signed_in;
     let asked = options.account.as_deref();
-    let of_nobody = Key { client_id, ..profile.key("") };
-    let revocable = of_nobody.client_id.clone();
-    let (key, holder) = match identified(of_nobody, account, asked, holder, world) {
+    let revocable = client_id.clone();
+    let (key, holder) = match identified(profile, client_id, account, asked, holder, world) {
         Ok(identified) => identified,
         Err(error) => {
             pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
@@ -203,8 +204,7 @@ pub fn take_over(
     let now = world.clock.now();
     let since = since.unwrap_or(now).min(now);
     let SignedIn { tokens, client_id, account, holder, fields } = signed_in;
-    let of_nobody = Key { client_id, ..profile.key("") };
-    let (key, holder) = identified(of_nobody, account, asked, holder, world)?;
+    let (key, holder) = identified(profile, client_id, account, asked, holder, world)?;
     let session = Session {
         chosen: chosen(&key, &profile.home(), true, world),
         key,
@@ -221,35 +221,45 @@ pub fn take_over(
     Ok(session)
 }
 
+/// How long a person may take to say yes.
+const ANSWERING: Duration = Duration::from_secs(120);
+
 /// The key and the holder of new tokens. An account is kept under the name that was asked for, so
 /// that the same request finds it again, else under the provider's; but never in the place of
-/// another person's (rule N11).
+/// another person's, and under another name than its own only with a person's yes (rule N11).
 ///
 /// # Errors
 /// `Refused` when that would happen.
 pub(super) fn identified(
-    of_nobody: Key,
+    profile: &Profile,
+    client_id: String,
     told: Option<String>,
     asked: Option<&str>,
     holder: Holder,
     world: &World<'_>,
 ) -> Result<(Key, Holder)> {
     let account = asked.map(str::to_owned).or_else(|| told.clone()).unwrap_or_default();
-    let key = Key { account, ..of_nobody };
+    let key = Key { client_id, ..profile.key(&account) };
     let Some(told) = told else { return Ok((key, holder)) };
     let like_it = Want { place: key.place.clone(), account: Some(&key.account), path: None };
     let held = world.vault.matching(&like_it)?.into_iter().find(|record| *record.key() == key);
     let before = held.map(|held| held.holder().id.clone().unwrap_or_else(|| key.account.clone()));
-    if let Some(before) = before.filter(|before| *before != told) {
-        let what = format!("{told} signed in where {before} is kept; nothing was changed");
-        let hint = format!("sign in as {before}, or keep {told} apart with --account");
+    let as_itself = || login_command(profile, Some(&told), world);
+    if let Some(other) = before.as_ref().filter(|before| **before != told) {
+        let what = format!("{told} signed in where {other} is kept; nothing was changed");
+        let hint = format!("sign in as {other}, or keep {told} apart: {}", as_itself());
         return Err(Error::new(Kind::Refused, what).hint(hint));
     }
     if told == key.account {
         return Ok((key, holder));
     }
     let asked = &key.account;
-    world.ui.warn(&format!("asked for {asked}, but {told} signed in; kept as {asked}"));
+    let what = format!("asked for {asked}, but {told} signed in");
+    // Whoever said yes once is not asked again.
+    if before.is_none() && !world.ui.agrees(&format!("{what}; it is kept as {asked}"), ANSWERING) {
+        let hint = format!("sign in as {asked}, or keep {told} as what it is: {}", as_itself());
+        return Err(Error::new(Kind::Refused, format!("{what}; nothing was kept")).hint(hint));
+    }
     Ok((key, Holder { id: Some(told), ..holder }))
 }
 

@@ -71,7 +71,7 @@ pub(super) fn sign_in(attempt: &Attempt<'_>, flow: Flow) -> Result<TokenSet, Fai
     wait(
         attempt,
         listener.as_ref(),
-        pasted.as_ref(),
+        pasted,
         |event| pending.arrival(event),
         |line| pending.paste(line),
     )

@@ -62,8 +62,8 @@ pub(super) fn choose(typed: &cli::Use, world: &World<'_>) -> Result<()> {
     }
     record.fields_mut().extend(settings.iter().cloned());
     pen.save(&record)?;
-    let who = match record.key().account.as_str() {
-        "" => "the only account",
+    let who = match record.whose() {
+        nobody if nobody.is_empty() => "the only account".to_owned(),
         account => account,
     };
     let set = settings.iter().map(|(name, value)| format!(" with {name} {value}"));

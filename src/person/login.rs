@@ -12,7 +12,7 @@ use crate::broker::pasted::{self, Given};
 use crate::broker::{PRECAUTION, World, login_command, session, workload};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Fields, Key, Record, Resource, Secret, Session, TokenKind, timestamp};
+use crate::model::{Caller, Fields, Record, Resource, Secret, Session, TokenKind, timestamp};
 use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Persist, Profile, Source};
 use crate::vault::{Pen, Setbacks, Want};
@@ -63,13 +63,12 @@ pub(super) fn login(
         && session.authority == profile.authority()
         && works(&mut session, service.prefix.token, &profile, waited.get(), &pen, world)?
     {
-        let key = session.key.clone();
+        let mut record = Record::Session(session);
         if typed.account.is_some() {
-            let mut record = Record::Session(session);
             prefer(&mut record, world)?;
             pen.save(&record)?;
         }
-        return confirm("already signed in", &key, &profile, world);
+        return confirm("already signed in", &record, &profile, world);
     }
     if flow == Some(Flow::Workload) {
         return vouched(profile, &options, Some(&pen), world);
@@ -83,13 +82,13 @@ pub(super) fn login(
     }
     if profile.wants_token(options.flow) {
         let entry = pasted::ask(&profile, &options, true, &pen, world)?;
-        return confirm("signed in with a token", &entry.key, &profile, world);
+        return confirm("signed in with a token", &Record::Static(entry), &profile, world);
     }
     let session = session::sign_in(&profile, &options, true, &pen, pen.setbacks(), world)?;
     // Somebody was here and said yes: whatever happened before is over.
     pen.note(Setbacks::default());
     session::must_hold(&session, service.prefix.token, &profile, world)?;
-    confirm("signed in", &session.key, &profile, world)
+    confirm("signed in", &Record::Session(session), &profile, world)
 }
 
 /// What was typed, if a browser and a token could go there.
@@ -251,7 +250,7 @@ fn with_token(
     let (_, pen) = world.vault.enter(&want, PATIENCE, &|| ())?;
     let given = Given { token, account, expires, fields: fields(typed, profile)?, chooses: true };
     let entry = pasted::keep(profile, given, &pen, world)?;
-    confirm("signed in with a token", &entry.key, profile, world)
+    confirm("signed in with a token", &Record::Static(entry), profile, world)
 }
 
 /// What the person says about the profile's fields.
@@ -278,10 +277,10 @@ fn vouched(
     match pen {
         Some(pen) => {
             pen.save_session(&session)?;
-            confirm(&how, &session.key, &profile, world)
+            confirm(&how, &Record::Session(session), &profile, world)
         }
         None => {
-            let who = who(&session.key);
+            let who = who(&Record::Session(session));
             world.ui.say(&format!("{how} to {}{who}; nothing is kept", profile.home()));
             Ok(())
         }
@@ -290,8 +289,10 @@ fn vouched(
 
 /// A host that nobody configured may say itself who issues its tokens.
 fn discovered(resource: &Resource, nobody: Error, world: &World<'_>) -> Result<Profile> {
+    let account = resource.account.as_deref().map(crate::ui::shell_word);
+    let account = account.map_or_else(String::new, |name| format!(" --account {name}"));
     let nobody = nobody.hint(format!(
-        "{PROFILE_HINT}; or make a token there, then valetkey login --token-stdin {}",
+        "{PROFILE_HINT}; or make a token there, then valetkey login --token-stdin {}{account}",
         resource.web_origin()
     ));
     match world.oauth.discover(resource) {
@@ -305,9 +306,9 @@ fn discovered(resource: &Resource, nobody: Error, world: &World<'_>) -> Result<P
     }
 }
 
-fn confirm(how: &str, key: &Key, profile: &Profile, world: &World<'_>) -> Result<()> {
-    let who = who(key);
-    let store = world.vault.kept_in(key)?;
+fn confirm(how: &str, record: &Record, profile: &Profile, world: &World<'_>) -> Result<()> {
+    let who = who(record);
+    let store = world.vault.kept_in(record.key())?;
     world.ui.say(&format!("{how} to {}{who}; kept in {store}", profile.home()));
     if let Some(caution) = world.vault.caution() {
         world.ui.say(&caution);
@@ -315,9 +316,9 @@ fn confirm(how: &str, key: &Key, profile: &Profile, world: &World<'_>) -> Result
     Ok(())
 }
 
-fn who(key: &Key) -> String {
-    match key.account.as_str() {
-        "" => String::new(),
+fn who(record: &Record) -> String {
+    match record.whose() {
+        nobody if nobody.is_empty() => nobody,
         account => format!(" as {account}"),
     }
 }

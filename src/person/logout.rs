@@ -23,10 +23,7 @@ pub(super) fn logout(typed: &cli::Logout, world: &World<'_>) -> Result<()> {
         }
     };
     if records.is_empty() {
-        world.ui.say(&match world.vault.unread() {
-            None => "nothing is stored there: you are signed out".to_owned(),
-            Some(why) => format!("{why}; nothing is stored in files, where you are signed out"),
-        });
+        world.ui.say(&nothing_there(url.as_deref(), account.as_deref(), world)?);
         return Ok(());
     }
     let mut alive = None;
@@ -40,6 +37,26 @@ pub(super) fn logout(typed: &cli::Logout, world: &World<'_>) -> Result<()> {
         None => Ok(()),
         Some(error) => Err(error.hint("the tokens are forgotten here, and may live on there")),
     }
+}
+
+/// Why there is nothing to forget: where an account was named, who is there instead.
+fn nothing_there(url: Option<&str>, account: Option<&str>, world: &World<'_>) -> Result<String> {
+    let others = match (url, account) {
+        (Some(url), Some(_)) => records_of(url, None, world)?,
+        _ => Vec::new(),
+    };
+    let names: Vec<String> =
+        others.iter().map(Record::whose).filter(|who| !who.is_empty()).collect();
+    Ok(match (account, names.as_slice()) {
+        (Some(account), [_, ..]) => {
+            let names = names.join(" and ");
+            format!("{account} is not signed in there: nothing is forgotten; {names} can be")
+        }
+        _ => match world.vault.unread() {
+            None => "nothing is stored there: you are signed out".to_owned(),
+            Some(why) => format!("{why}; nothing is stored in files, where you are signed out"),
+        },
+    })
 }
 
 fn records_of(url: &str, account: Option<&str>, world: &World<'_>) -> Result<Vec<Record>> {
@@ -84,11 +101,13 @@ fn forget(
     };
     pen.remove()?;
     world.vault.forgive(&key.place.digest());
-    let who = match (&key.place, key.account.as_str()) {
-        (Place::Profile(name), "") => name.clone(),
-        (Place::Profile(name), account) => format!("{account} at {name}"),
-        (Place::Origin(origin), "") => origin.clone(),
-        (Place::Origin(origin), account) => format!("{account} at {origin}"),
+    let place = match &key.place {
+        Place::Profile(name) => name,
+        Place::Origin(origin) => origin,
+    };
+    let who = match record.whose() {
+        nobody if nobody.is_empty() => place.clone(),
+        account => format!("{account} at {place}"),
     };
     match &revoked {
         Ok(true) => world.ui.say(&format!("signed out {who}; the tokens are revoked")),

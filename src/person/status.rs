@@ -207,10 +207,10 @@ fn place_name(place: &Place) -> String {
 /// One line about a record, for a person.
 fn described(record: &Record, world: &World<'_>) -> String {
     let now = world.clock.now();
-    let account = match (record.key().account.as_str(), record) {
-        ("", Record::Session(_)) => "a session".to_owned(),
-        ("", Record::Static(_)) => "somebody".to_owned(),
-        (account, _) => account.to_owned(),
+    let account = match (record.whose(), record) {
+        (nobody, Record::Session(_)) if nobody.is_empty() => "a session".to_owned(),
+        (nobody, Record::Static(_)) if nobody.is_empty() => "somebody".to_owned(),
+        (account, _) => account,
     };
     match record {
         Record::Session(session) => {
@@ -269,6 +269,7 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
             "kind": "session",
             "profile": profile,
             "account": key.account,
+            "provider_account": session.holder.id,
             "name": session.holder.name,
             "email": session.holder.email,
             "fields": session.fields,
@@ -284,6 +285,7 @@ fn as_json(record: &Record, world: &World<'_>) -> serde_json::Value {
             "origin": origin,
             "path": key.path,
             "account": key.account,
+            "provider_account": entry.holder.id,
             "name": entry.holder.name,
             "email": entry.holder.email,
             "fields": entry.fields,

@@ -62,7 +62,31 @@ fn explain(text: &str, refused: &toml::de::Error) -> Error {
         }
     };
     let unknown = keys::check(&table).err();
-    unknown.unwrap_or_else(|| wrong(refused.message().trim().replace('\n', ", ")))
+    unknown.unwrap_or_else(|| {
+        let place = refused.span().map_or_else(String::new, |span| place(text, span.start));
+        let what = match refused.message().trim() {
+            // serde's word for our own types means nothing to anybody.
+            text if text.contains("untagged enum") => "is neither a text nor a table known here",
+            text => text,
+        };
+        wrong(format!("{place}{}", what.replace('\n', ", ")))
+    })
+}
+
+/// The line of a byte, and the key that stands before it there.
+fn place(text: &str, at: usize) -> String {
+    let before = &text[..at];
+    let number = before.matches('\n').count() + 1;
+    let line = text.lines().nth(number - 1).unwrap_or_default();
+    let key = line.split_once('=').map(|(key, _)| key.trim());
+    let plain = |key: &&str| {
+        !key.is_empty()
+            && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    match key.filter(plain) {
+        Some(key) => format!("line {number}: {key}: "),
+        None => format!("line {number}: "),
+    }
 }
 
 /// The public service of a known provider.

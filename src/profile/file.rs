@@ -188,27 +188,47 @@ pub(super) fn load(environment: &Environment) -> Result<Profiles> {
         },
     };
     // Whoever can write this file decides where tokens go.
-    let text = disk::read_trusted(&path)?.unwrap_or_default();
-    settle(text, Some(path), environment)
+    let text = disk::read_trusted(&path)?;
+    if text.is_none() && environment.get("VALETKEY_CONFIG").is_some() {
+        let what = format!("VALETKEY_CONFIG names {}, which is not there", path.display());
+        return Err(wrong(what).hint("write that file, or unset VALETKEY_CONFIG"));
+    }
+    settle(text.unwrap_or_default(), Some(path), environment)
 }
 
-/// Reads what is said for all profiles, and leaves the profiles for later.
+/// Reads what is said for all profiles, and leaves the profiles for later. An error names the place
+/// that it comes from: the file, or a variable.
 fn settle(text: String, path: Option<PathBuf>, environment: &Environment) -> Result<Profiles> {
     let (configured, head) = Configured::new(text, path, environment);
-    let settings = settings(&head, environment).map_err(|error| configured.here(error))?;
-    Ok(Profiles { configured, ..settings })
+    let settings = settings(&head).map_err(|error| configured.here(error))?;
+    let mut profiles = Profiles { configured, ..settings };
+    if let Some(name) = environment.get("VALETKEY_STORE") {
+        profiles.store = read_store(name).map_err(|error| of_variable("VALETKEY_STORE", error))?;
+    }
+    if let Some(name) = environment.get("VALETKEY_FLOW") {
+        let flow = read_flow(name).map_err(|error| of_variable("VALETKEY_FLOW", error))?;
+        profiles.flow = Some(flow);
+    }
+    if let Some(word) = environment.get("VALETKEY_INTERACTIVE")
+        && !["auto", "always", "never"].contains(&word)
+    {
+        let error = wrong(format!("{word} says nothing")).hint("use auto, always or never");
+        return Err(of_variable("VALETKEY_INTERACTIVE", error));
+    }
+    Ok(profiles)
 }
 
-fn settings(head: &str, environment: &Environment) -> Result<Profiles> {
+fn of_variable(name: &str, error: Error) -> Error {
+    Error { what: format!("the variable {name}: {}", error.what), ..error }
+}
+
+fn settings(head: &str) -> Result<Profiles> {
     let file = config::written(head)?;
-    let store = match environment.get("VALETKEY_STORE").map(str::to_owned).or(file.store) {
-        None => StoreChoice::Auto,
-        Some(name) => read_store(&name)?,
-    };
+    let store = file.store.as_deref().map(read_store).transpose()?.unwrap_or_default();
     let discover = file.discover.iter().map(|host| read_discover(host)).collect::<Result<_>>()?;
     Ok(Profiles {
         store,
-        flow: read_flow(environment)?.or(file.flow),
+        flow: file.flow,
         client_metadata: file.client_metadata.map(read_client_metadata).transpose()?,
         discover,
         ..Profiles::default()
@@ -267,10 +287,9 @@ fn read_store(name: &str) -> Result<StoreChoice> {
     }
 }
 
-fn read_flow(environment: &Environment) -> Result<Option<Flow>> {
-    let Some(name) = environment.get("VALETKEY_FLOW") else { return Ok(None) };
-    <Flow as clap::ValueEnum>::from_str(name, false).map(Some).map_err(|_| {
-        wrong(format!("VALETKEY_FLOW names no flow: {name}"))
+fn read_flow(name: &str) -> Result<Flow> {
+    <Flow as clap::ValueEnum>::from_str(name, false).map_err(|_| {
+        wrong(format!("there is no flow called {name}"))
             .hint("use auto, browser, device, paste, token, workload or none")
     })
 }

@@ -136,11 +136,73 @@ fn nobody_is_put_in_the_place_of_another() {
     assert_eq!(scene.session_file().content, before);
     assert_eq!(scene.authority.live_grants(), 1, "mallory's grant is revoked");
     assert_eq!(answers(&scene, "").as_deref(), Some("alice"));
-    // A name that the person made up stays that person's.
-    login(&scene, "bob", &["--account", "work"]).assert_status(0).assert_stderr_has("kept as work");
+    // A name that the person made up stays that person's, once they have said yes to it.
+    as_work(&scene, "yes").assert_status(0);
     login(&scene, "bob", &["--account", "work", "--force"]).assert_status(0);
     login(&scene, "mallory", &["--account", "work", "--force"]).assert_status(3);
     run(&scene, &["whoami", "URL", "--account", "work"]).assert(0, "work (bob)\n", "");
+}
+
+/// `login --account work` in a terminal, where bob signs in and types this.
+fn as_work(scene: &Scene, typed: &str) -> crate::lab::Finished {
+    scene.authority.sign_in_as("bob");
+    let _browser = scene.browser(Person::Approves);
+    let origin = scene.host.origin();
+    let started =
+        scene.sandbox.valetkey(&["login", &origin, "--account", "work"]).terminal().start();
+    started.terminal_expect("asked for work, but bob signed in; it is kept as work: type yes");
+    started.terminal_type(&format!("{typed}\n"));
+    let finished = started.wait();
+    scene.nobody();
+    finished
+}
+
+/// Whose tokens they are is not for whoever sits in the browser to say: the person who named an
+/// account is asked, and where nobody can be asked nothing is kept.
+#[test]
+fn another_than_the_one_who_was_named_is_kept_only_with_a_yes() {
+    let scene = Scene::new();
+    let origin = scene.host.origin();
+    let refused = login(&scene, "mallory", &["--account", "bob"]);
+    let what = "error: asked for bob, but mallory signed in; nothing was kept\n";
+    refused.assert_status(3).assert_stdout("").assert_stderr_has(what);
+    refused.assert_stderr_has(&format!("valetkey login {origin} --account mallory\n"));
+    as_work(&scene, "no").assert_status(3);
+    as_work(&scene, "").assert_status(3);
+    assert_eq!(scene.authority.live_grants(), 0, "what nobody keeps is revoked");
+    scene.sandbox.valetkey(&["list", "--json"]).run().assert(0, "[]\n", "");
+    // The way out that the hint names.
+    login(&scene, "mallory", &["--account", "mallory"]).assert_status(0);
+    run(&scene, &["logout", "URL"]).assert_status(0);
+    // Both names stand wherever the account is named from then on.
+    as_work(&scene, "yes").assert_status(0).assert_terminal_has("as work (bob); kept in");
+    for (command, text) in [
+        (&["list"][..], "work (bob), signed in"),
+        (&["status", "URL"], "work (bob), signed in"),
+        (&["status"], "work (bob), signed in"),
+        (&["whoami", "URL"], "work (bob)"),
+        (&["list", "--json"], "\"provider_account\":\"bob\""),
+    ] {
+        let shown = run(&scene, command).assert_success();
+        assert!(shown.contains(text), "{command:?}: {shown}");
+    }
+    login(&scene, "bob", &["--account", "work"]).assert_stderr_has("as work (bob)");
+    run(&scene, &["use", "URL", "--account", "work"]).assert_stderr_has("work (bob) answers");
+    run(&scene, &["logout", "URL"]).assert_stderr_has("signed out work (bob) at lab");
+}
+
+/// Nor is it in the call of a tool, which has no terminal.
+#[test]
+fn a_tool_that_names_an_account_gets_no_other() {
+    let scene = Scene::new();
+    scene.authority.sign_in_as("mallory");
+    let _browser = scene.browser(Person::Approves);
+    let host = scene.host.origin().replace("http://", "");
+    let question = format!("protocol=http\nhost={host}\nusername=carol\n");
+    let refused = scene.sandbox.valetkey(&["get"]).stdin(question).run();
+    refused.assert_status(3).assert_stdout("");
+    refused.assert_stderr_has("asked for carol, but mallory signed in; nothing was kept");
+    assert_eq!(scene.authority.live_grants(), 0);
 }
 
 /// S17, S129: `--force` is how a person changes the account that answers.

@@ -71,4 +71,5 @@ mod urls;
 mod vault_token;
 mod vectors;
 mod verbs;
+mod words;
 mod workload;

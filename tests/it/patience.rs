@@ -31,7 +31,8 @@ const TEN: Duration = Duration::from_secs(10);
 
 #[test]
 fn slow_a_precaution_ends_within_seconds_and_the_old_token_is_answered() {
-    let all: &[(&str, fn(&Scene) -> Run)] = &[
+    type Way = (&'static str, fn(&Scene) -> Run);
+    let all: &[Way] = &[
         ("bazel", bazel),
         ("git", Scene::get),
         ("token", |scene| scene.sandbox.valetkey(&["token", &scene.host.origin()])),

@@ -57,13 +57,13 @@ pub(in crate::oauth) fn sign_in(
     let signed_in = wait(
         attempt,
         listener.as_ref(),
-        pasted.as_ref(),
+        pasted,
         |event| pending.arrival(event),
         |line| pending.paste(line),
     )?;
     // From here on nothing more is heard.
     drop(listener);
-    confirm(attempt, &signed_in, pasted.as_ref())?;
+    confirm(attempt, &signed_in, pasted)?;
     Ok(signed_in)
 }
 
