@@ -166,12 +166,12 @@ struct Road<'a> {
 
 impl Road<'_> {
     /// The origin that was asked for, as a person may read it.
-    fn home(&self) -> &str {
-        &self.service.prefix.origin
+    fn home(&self) -> String {
+        self.service.prefix.url()
     }
 
     fn login_command(&self) -> String {
-        login_command(&self.service.turned(), self.want.account, self.world)
+        login_command(&self.service.turned(), self.want.account)
     }
 
     fn not_signed_in(&self, what: &str) -> Error {
@@ -238,14 +238,14 @@ fn found(credential: Credential) -> Result<Outcome> {
 
 /// The command that mends most things. `account`: the one that was asked for.
 #[must_use]
-pub fn login_command(profile: &Profile, account: Option<&str>, world: &World<'_>) -> String {
+pub fn login_command(profile: &Profile, account: Option<&str>) -> String {
     match profile.source {
         Source::Configured | Source::Remembered => {
             let account = account.map(ui::shell_word);
             let account = account.map_or_else(String::new, |name| format!(" --account {name}"));
             let page = profile.token_page.as_ref().filter(|_| profile.wants_token(Flow::Auto));
             let page = page.map_or_else(String::new, |page| format!(", with a token from {page}"));
-            format!("valetkey login {}{account}{page}", world.profiles.address(profile))
+            format!("valetkey login {}{account}{page}", profile.home())
         }
         // Only the caller knows who issues its tokens.
         Source::Offered => "run the same command in a terminal of your own".to_owned(),

@@ -296,18 +296,6 @@ impl Profiles {
         })
     }
 
-    /// What a person types to mean this profile: its first origin, with the path where others are
-    /// bound to that origin too.
-    #[must_use]
-    pub fn address(&self, profile: &Profile) -> String {
-        let (home, url) = (profile.home(), profile.origins.first().map(Prefix::url));
-        let found = Resource::parse(&home).ok().and_then(|resource| {
-            let found = self.find(&resource)?;
-            (found.profile.name == profile.name).then_some(home)
-        });
-        found.or(url).unwrap_or_default()
-    }
-
     /// Sees that what the configuration says about a resource, or with `None` all that it says,
     /// can be understood: `find` and its like pass over the rest.
     ///

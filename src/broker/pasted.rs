@@ -139,7 +139,7 @@ pub fn ask(
     let Some(secret) = answer else {
         pen.note(Setbacks { refused: world.clock.now(), ..pen.setbacks() });
         let what = format!("no token was given for {home}");
-        return Err(Error::new(Kind::Refused, what).hint(login_command(profile, account, world)));
+        return Err(Error::new(Kind::Refused, what).hint(login_command(profile, account)));
     };
     let fields = options.fields.clone();
     let given = Given { token: secret, account, expires: None, fields, chooses };

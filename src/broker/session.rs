@@ -110,7 +110,7 @@ pub fn sign_in(
     let signed_in = world.oauth.sign_in(profile, options).map_err(|failure| {
         let refused = |what: String| {
             pen.note(Setbacks { refused: world.clock.now(), ..setbacks });
-            let again = login_command(profile, options.account.as_deref(), world);
+            let again = login_command(profile, options.account.as_deref());
             Error::new(Kind::Refused, what).hint(again)
         };
         match failure {
@@ -244,7 +244,7 @@ pub(super) fn identified(
     let like_it = Want { place: key.place.clone(), account: Some(&key.account), path: None };
     let held = world.vault.matching(&like_it)?.into_iter().find(|record| *record.key() == key);
     let before = held.map(|held| held.holder().id.clone().unwrap_or_else(|| key.account.clone()));
-    let as_itself = || login_command(profile, Some(&told), world);
+    let as_itself = || login_command(profile, Some(&told));
     if let Some(other) = before.as_ref().filter(|before| **before != told) {
         let what = format!("{told} signed in where {other} is kept; nothing was changed");
         let hint = format!("sign in as {other}, or keep {told} apart: {}", as_itself());

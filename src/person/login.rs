@@ -77,7 +77,7 @@ pub(super) fn login(
     let unseen = flow == Some(Flow::Device) && !world.ui.is_told_that_nobody_is_here();
     if !unseen && !world.ui.person(Caller::Person) {
         let what = format!("nobody is here who could sign in to {}", profile.home());
-        let again = login_command(&profile, account, world);
+        let again = login_command(&profile, account);
         return Err(Error::new(Kind::NotSignedIn, what).hint(world.ui.how_to_be_asked(&again)));
     }
     if profile.wants_token(options.flow) {

@@ -92,7 +92,7 @@ fn explain(url: &str, json: bool, world: &World<'_>, wire: &Wire<'_>) -> Result<
     }
     let what = format!("not signed in to {resource}");
     let hint = match service {
-        Some(service) => broker::login_command(&service.turned(), asked, world),
+        Some(service) => broker::login_command(&service.turned(), asked),
         None => PROFILE_HINT.to_owned(),
     };
     Err(Error::new(Kind::NotSignedIn, what).hint(hint))

@@ -130,8 +130,8 @@ fn every_operation_gets_the_same_token_and_unknown_ones_none() {
 #[test]
 fn a_miss_lets_the_next_provider_try_and_names_the_command() {
     let home = home(Options::default());
-    let expected = "error: not signed in to https://crates.acme.example\n\
-                    hint: valetkey login https://crates.acme.example\n";
+    let expected = "error: not signed in to https://crates.acme.example/team/index\n\
+                    hint: valetkey login https://crates.acme.example/team/index\n";
     got(&home).assert(0, &hello_and(r#"{"Err":{"kind":"not-found"}}"#), expected);
     // A registry that nobody told us about is not even worth a word.
     ask(&home, &get("https://nowhere.example")).run().assert(
@@ -207,8 +207,9 @@ fn login_without_a_token_signs_in_where_a_profile_says_how() {
     let login = request(INDEX, "\"kind\":\"login\"");
     let refused = answers(&ask(&home, &login).run()).pop().expect("an answer");
     assert_eq!(refused["Err"]["kind"], "other");
-    assert_eq!(refused["Err"]["message"], "not signed in to https://crates.acme.example");
-    let hint = "hint: valetkey login https://crates.acme.example";
+    let index = "https://crates.acme.example/team/index";
+    assert_eq!(refused["Err"]["message"], format!("not signed in to {index}"));
+    let hint = format!("hint: valetkey login {index}");
     assert_eq!(refused["Err"]["caused-by"], serde_json::json!([hint]));
     let browser = home.browser(Person::Approves);
     let done = ask(&home, &login).run();
