@@ -125,49 +125,48 @@ fn curl() -> Seen {
     let proxy = std::thread::spawn(move || {
         let mut seen = Seen::new();
         for stream in listener.incoming() {
-            let Some((number, what)) = stream.ok().and_then(connection) else { break };
+            let head = head(&stream.expect("a connection"));
+            if head == [END] {
+                break;
+            }
+            let (number, what) = target(&head).unwrap_or_else(|| panic!("{head:?}"));
             seen.insert(number, what);
         }
         seen
     });
-    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let one = |(number, url): (usize, &&str)| {
-        let url = quoted(url).replace('\t', "\\t").replace('\r', "\\r");
-        format!(
-            "next\ngloboff\nsilent\nproxy = \"http://127.0.0.1:{port}\"\nnoproxy = \"\"\n\
-             header = \"X-Number: {number}\"\nproxy-header = \"X-Number: {number}\"\n\
-             proxytunnel\nurl = \"{url}\"\n"
-        )
-    };
-    let config: String = urls().iter().enumerate().map(one).collect();
-    let mut child = Command::new("curl")
-        .args(["-q", "-K", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .env("LC_ALL", "C.UTF-8")
-        .spawn()
-        .expect("curl is there");
-    let mut input = child.stdin.take().expect("stdin is a pipe");
-    input.write_all(config.as_bytes()).expect("it reads everything");
-    drop(input);
-    child.wait().expect("it ends");
-    // The last one says nothing, and ends the proxy.
-    drop(TcpStream::connect(("127.0.0.1", port)));
+    for (number, url) in urls().into_iter().enumerate() {
+        // A transfer of its own for each: one that curl refuses ends those behind it.
+        let number = format!("X-Number: {number}");
+        let mut curl = Command::new("curl");
+        curl.args(["-q", "--globoff", "--silent", "--proxytunnel", "--max-time", "30"]);
+        curl.args(["--noproxy", "", "--proxy", &format!("http://127.0.0.1:{port}")]);
+        curl.args(["--proxy-header", &number, "--url", url]).env("LC_ALL", "C.UTF-8");
+        let status = curl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(!status.expect("curl is there").success(), "the proxy lets nothing through");
+    }
+    let mut last = TcpStream::connect(("127.0.0.1", port)).expect("the proxy listens");
+    last.write_all(format!("{END}\r\n\r\n").as_bytes()).expect("the proxy reads");
     proxy.join().expect("no panic")
 }
 
-/// `CONNECT host:port` and its number; 403 is the answer.
-fn connection(stream: TcpStream) -> Option<(usize, String)> {
-    let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-    let request = lines.next()?;
-    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    let _ = (&stream).write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+const END: &str = "END";
+
+/// The lines of a request up to the empty one; 403 is the answer.
+fn head(mut stream: &TcpStream) -> Vec<String> {
+    let lines = BufReader::new(stream).split(b'\n').map_while(Result::ok);
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).trim_end().to_owned());
+    let head = lines.take_while(|line| !line.is_empty()).collect();
+    let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    head
+}
+
+/// `CONNECT host:port` and the number of the URL.
+fn target(head: &[String]) -> Option<(usize, String)> {
     let number = head.iter().find_map(|line| line.strip_prefix("X-Number: "))?;
-    let target = request.strip_prefix("CONNECT ")?.split(' ').next()?;
+    let target = head[0].strip_prefix("CONNECT ")?.strip_suffix(" HTTP/1.1")?;
     let (host, port) = target.rsplit_once(':')?;
-    let host = host.trim_matches(['[', ']']);
-    Some((number.trim().parse().ok()?, format!("- {host} {port}")))
+    let host = host.trim_matches(['[', ']']).replace(' ', "%20");
+    Some((number.parse().ok()?, format!("- {host} {port}")))
 }
 
 /// The origin that a parser's words mean, as we write it. `None`: not one that could be compared.
@@ -183,7 +182,8 @@ fn origin(seen: &str, scheme: &str) -> Option<String> {
 }
 
 fn check(parser: &str, seen: &Seen) {
-    assert!(seen.len() > PLAIN.len() / 2, "{parser} saw {seen:?}");
+    // Each of them sees hosts where we see none.
+    assert!(seen.len() > PLAIN.len(), "{parser} saw {seen:?}");
     for (number, url) in urls().into_iter().enumerate() {
         let Ok(resource) = Resource::parse(url) else { continue };
         // A parser that refuses the URL connects to nothing.
