@@ -22,6 +22,7 @@ pub struct Desktop {
     shell: Started,
     /// Where the shell says the numbers of its programs.
     words: PathBuf,
+    address: String,
     bus: i32,
     daemon: i32,
     /// How often the shell was asked for something.
@@ -62,9 +63,14 @@ impl Desktop {
         let address = next();
         let mut number = || next().parse().expect("a number of the session");
         let (bus, daemon) = (number(), number());
-        scene.sandbox.env("DBUS_SESSION_BUS_ADDRESS", address);
+        scene.sandbox.env("DBUS_SESSION_BUS_ADDRESS", &address);
         scene.sandbox.env("VALETKEY_STORE", "auto");
-        Some(Self { shell, words: path, bus, daemon, done: 0 })
+        Some(Self { shell, words: path, address, bus, daemon, done: 0 })
+    }
+
+    /// Of its bus.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     pub fn signal_daemon(&self, signal: Signal) {

@@ -46,6 +46,7 @@ mod pasted;
 mod patience;
 mod peers;
 mod planted;
+mod prompts;
 mod providers;
 mod pushed;
 mod races;
