@@ -236,6 +236,8 @@ pub enum Tool {
     Bazel,
     Cargo,
     Curl,
+    /// And helm, oras and others that read its config.json
+    #[value(aliases = ["helm", "oras"])]
     Docker,
     Git,
     #[value(alias = "goauth")]
@@ -243,6 +245,7 @@ pub enum Tool {
     /// google-auth and its siblings
     Google,
     /// For pip, uv and PDM
+    #[value(aliases = ["pip", "uv", "pdm"])]
     Keyring,
     Kubectl,
     /// The headersHelper of an MCP client
@@ -253,10 +256,99 @@ pub enum Tool {
     Podman,
     Rclone,
     /// And tofu
-    #[value(alias = "tofu")]
+    #[value(aliases = ["tofu", "opentofu"])]
     Terraform,
     /// The token helper of Vault and OpenBao
+    #[value(aliases = ["bao", "openbao"])]
     Vault,
+}
+
+impl Tool {
+    /// What setup changes for it, and what its user has to know.
+    fn about(self) -> &'static str {
+        match self {
+            Self::Askpass => {
+                "Makes the link askpass-valetkey and prints the line that sets GIT_ASKPASS to it. \
+                 --host means nothing to it."
+            }
+            Self::Aws => {
+                "Adds a profile with credential_process to ~/.aws/config, or to AWS_CONFIG_FILE, \
+                 for each role of config.toml. --host is the URL of one role."
+            }
+            Self::Bazel => {
+                "Makes the link bazel-credential-valetkey and adds --credential_helper to \
+                 ~/.bazelrc. With --host for one host only."
+            }
+            Self::Cargo => {
+                "Makes the link cargo-credential-valetkey and adds it to the credential providers \
+                 in cargo's config.toml. With --host for the registry whose index is there."
+            }
+            Self::Curl => "Prints how to give curl a token of --host. Changes nothing.",
+            Self::Docker => {
+                "Makes the link docker-credential-valetkey and names it in docker's config.json: \
+                 as credsStore, or with --host in credHelpers. Sign-ins that docker would not see \
+                 any more, in config.json itself or in the helper before, are taken over."
+            }
+            Self::Git => {
+                "Adds valetkey to credential.helper of git's global configuration. With --host to \
+                 credential.URL.helper. --replace puts an empty line before it, so that git asks \
+                 no helper of before."
+            }
+            Self::Go => {
+                "Puts valetkey first into GOAUTH, which go keeps by go env -w. --host means \
+                 nothing to it. Needs go 1.24 or later."
+            }
+            Self::Google => {
+                "Writes a credential configuration for each workload identity provider of \
+                 config.toml beside it, and prints how to use it."
+            }
+            Self::Keyring => {
+                "Makes the link keyring, which pip, uv and PDM run, and prints what they have to \
+                 be told. twine, poetry and hatch cannot be served. --host means nothing to it."
+            }
+            Self::Kubectl => {
+                "Adds the user valetkey to the kubeconfig, and for --host a context NAME-valetkey \
+                 beside each context whose cluster is there."
+            }
+            Self::Mcp => "Prints the headersHelper of an MCP client for --host. Changes nothing.",
+            Self::Pnpm => {
+                "Writes a program for the registry of --host, and names it as tokenHelper in the \
+                 .npmrc of the home directory. npm and yarn know no such helper."
+            }
+            Self::Podman => {
+                "Makes the link docker-credential-valetkey and names it in a file of its own below \
+                 ~/.config/containers/registries.conf.d. --host means nothing to it: for one \
+                 registry it is setup docker --host."
+            }
+            Self::Rclone => "Prints rclone's bearer_token_command for --host. Changes nothing.",
+            Self::Terraform => {
+                "Makes a link in ~/.terraform.d/plugins and adds a credentials_helper to \
+                 ~/.terraformrc, or to TF_CLI_CONFIG_FILE, and to ~/.tofurc where that is there. \
+                 --host means nothing to it."
+            }
+            Self::Vault => {
+                "Makes the link vault-token-valetkey and names it as token_helper in ~/.vault, or \
+                 in VAULT_CONFIG_PATH. --host means nothing to it."
+            }
+        }
+    }
+}
+
+/// The help of `setup` about the tool that a command line names.
+fn help_of_tool(arguments: &[OsString]) -> Option<String> {
+    let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    let name = words
+        .find(|word| *word == "setup")
+        .and_then(|_| words.find_map(|word| <Tool as clap::ValueEnum>::from_str(word, false).ok()));
+    let tool = name?;
+    let mut typed = Typed::command();
+    typed.build();
+    let setup = typed.find_subcommand_mut("setup")?;
+    let name = clap::ValueEnum::to_possible_value(&tool)?;
+    let usage = format!("valetkey setup {} [OPTIONS]", name.get_name());
+    let setup = std::mem::take(setup).about(tool.about()).override_usage(usage);
+    let mut setup = setup.mut_arg("tool", |tool| tool.hide(true));
+    Some(setup.render_help().to_string())
 }
 
 /// Reads a command line. Machine-facing verbs are recognised before clap is built: they are on
@@ -310,7 +402,8 @@ pub fn parse(arguments: &[OsString], from_program: &dyn Fn() -> bool) -> Result<
         Ok(typed) => Ok(Command::Person(typed.verb)),
         Err(error) => match error.kind() {
             clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
-                Ok(Command::Show(error.to_string()))
+                let help = help_of_tool(arguments).unwrap_or_else(|| error.to_string());
+                Ok(Command::Show(help))
             }
             clap::error::ErrorKind::InvalidSubcommand
                 if arguments.len() == 2

@@ -87,6 +87,13 @@ impl Environment {
         self.variables.iter().filter_map(|(name, _)| name.to_str())
     }
 
+    /// The same with one variable more, or another value of it.
+    #[must_use]
+    pub fn with(&self, name: &str, value: impl Into<OsString>) -> Self {
+        let others = self.variables.iter().filter(|(own, _)| own != name).cloned();
+        others.chain([(name.into(), value.into())]).collect()
+    }
+
     /// Everything a child may see: without the variables that carry our tokens.
     pub fn without(
         &self,

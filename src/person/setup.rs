@@ -60,10 +60,17 @@ pub(super) fn setup(
     let memory = RefCell::new(Memory::load(world)?);
     let (notes, seen) = (RefCell::default(), RefCell::default());
     let setup = Setup { typed, world, own, memory, notes, seen };
-    let mut all = steps(&setup)?;
+    let all = steps(&setup)?;
+    let mut shown: Vec<String> = all.iter().map(Step::shown).collect();
     if typed.print {
-        for step in &all {
-            wire.send(format!("{}\n", step.shown()).as_bytes())?;
+        for text in &shown {
+            wire.send(
+                format!(
+                    "{text}
+"
+                )
+                .as_bytes(),
+            )?;
         }
         return Ok(());
     }
@@ -77,8 +84,8 @@ pub(super) fn setup(
     if typed.undo && changes {
         // The file of before the last setup can hold what one before that wrote.
         let more: Vec<Step> = steps(&setup)?.into_iter().filter(Step::changes).collect();
+        shown.extend(more.iter().map(Step::shown));
         step::perform(&more, &setup)?;
-        all.extend(more);
     }
     if typed.undo && typed.hosts.is_empty() {
         let seen = setup.seen.take();
@@ -86,9 +93,8 @@ pub(super) fn setup(
         seen.iter().for_each(|path| drop(memory.forget(path)));
         memory.save(world)?;
     }
-    for step in &all {
-        world.ui.say(&step.shown().replace('\t', "    "));
-    }
+    // A terminal gets no control characters, and a tab is one.
+    shown.iter().for_each(|text| world.ui.say(&text.replace('\t', "    ")));
     if !changes {
         world.ui.say(match typed.undo {
             true => "nothing to undo: nothing of valetkey's is set up there",

@@ -59,6 +59,7 @@ mod scene;
 mod seeds;
 mod setup_clouds;
 mod setup_docker;
+mod setup_shapes;
 mod setup_tools;
 mod standing_clock;
 mod streams;

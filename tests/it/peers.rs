@@ -29,6 +29,7 @@ mod pnpm;
 mod provider;
 mod python;
 mod same_cases;
+mod setup_files;
 mod setup_git;
 mod spoken;
 mod terraform;

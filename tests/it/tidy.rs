@@ -24,8 +24,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "person",
         &[
-            "broker", "cli", "dialect", "disk", "error", "model", "oauth", "profile", "program",
-            "ui", "vault",
+            "broker",
+            "cli",
+            "dialect",
+            "disk",
+            "environment",
+            "error",
+            "model",
+            "oauth",
+            "profile",
+            "program",
+            "ui",
+            "vault",
         ],
     ),
 ];

@@ -97,7 +97,8 @@ impl Config<'_> {
     fn write(&mut self, name: &str, command: &str) -> Result<()> {
         let line = format!("{KEY} = {command}");
         let Some(start) = self.lines.iter().position(|line| section(line) == Some(name)) else {
-            if self.lines.iter().next_back().is_some_and(|line| !line.trim().is_empty()) {
+            // Always, so that `take_back` knows that there is one of ours.
+            if self.lines.len() > 0 {
                 self.lines.push("");
             }
             self.lines.push(format!("[profile {name}]"));

@@ -112,7 +112,7 @@ impl Config<'_> {
 
     /// Adds a key, and remembers what was not there before.
     fn add(&mut self, table: &[&str], key: &str, raw: &str) -> Result<()> {
-        if self.toml.get(table).is_none() {
+        if !self.toml.has_place(table) {
             self.setup.note(&self.path, table.join("."), None);
         }
         self.setup.note(&self.path, [table, &[key]].concat().join("."), None);

@@ -41,22 +41,43 @@ pub(super) fn back(after: &[u8], hunks: &[Hunk]) -> Option<Vec<u8>> {
     Some(content)
 }
 
-/// The same for a person: what goes and what comes, line by line, without what stays beside it.
+/// The same for a person: the lines that go and those that come. Of JSON, which can be one long
+/// line with passwords in it, only what changes in a line.
 pub(super) fn shown(before: &[u8], after: &[u8]) -> String {
-    let mut lines = Vec::new();
+    let json = after.trim_ascii_start().starts_with(b"{");
+    let mut lines: Vec<String> = Vec::new();
     let mut add = |sign: char, bytes: &[u8]| {
         for line in String::from_utf8_lossy(bytes).lines() {
             if line.chars().any(char::is_alphanumeric) {
-                let line = line.trim_end().trim_start_matches(',').trim_end_matches(',');
+                let line = if json { line.trim_matches([',', ' ', '\t']) } else { line.trim_end() };
                 lines.push(format!("{sign} {line}"));
             }
         }
     };
     for (old, new) in places(before, after) {
-        add('-', &before[old]);
-        add('+', &after[new]);
+        let (old, new) = match json {
+            true => (old, new),
+            false => (whole(before, old), whole(after, new)),
+        };
+        let (old, new) = (&before[old], &after[new]);
+        // A line that another one was put beside has not changed.
+        let came = new.strip_prefix(old).or(new.strip_suffix(old)).filter(|_| !json);
+        if came.is_none() {
+            add('-', old);
+        }
+        add('+', came.unwrap_or(new));
     }
+    lines.dedup();
     lines.join("\n")
+}
+
+/// The lines that a range touches.
+fn whole(text: &[u8], range: Range<usize>) -> Range<usize> {
+    let start = text[..range.start].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let ends = range.end > range.start && text[range.end - 1] == b'\n';
+    let end = text[range.end..].iter().position(|byte| *byte == b'\n');
+    let end = if ends { range.end } else { end.map_or(text.len(), |at| range.end + at + 1) };
+    start..end
 }
 
 fn places(before: &[u8], after: &[u8]) -> Vec<(Range<usize>, Range<usize>)> {
@@ -122,6 +143,14 @@ mod tests {
         assert_eq!(hunks.len(), 1);
         assert_eq!(STANDARD.decode(&hunks[0].before).ok().as_deref(), Some(b"desktop".as_slice()));
         assert_eq!(shown(before, after), "- desktop\n+ valetkey");
-        assert_eq!(shown(b"a\n", b"a\n\tx = 1\n"), "+ \tx = 1");
+        assert_eq!(shown(b"{\"a\": 1}", b"{\"a\": 1, \"b\": 2}"), "+ \"b\": 2");
+        for (before, after, text) in [
+            ("a\n", "a\n\tx = 1\n", "+ \tx = 1"),
+            ("a", "a\nb", "+ b"),
+            ("a = \"x\"\nb\n", "a = \"y\"\nb\n", "- a = \"x\"\n+ a = \"y\""),
+            ("a\nb\n", "a\n", "- b"),
+        ] {
+            assert_eq!(shown(before.as_bytes(), after.as_bytes()), text);
+        }
     }
 }

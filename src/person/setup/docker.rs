@@ -228,8 +228,10 @@ impl Config {
         setup.note(path, note, None);
         let parent = match self.named(HELPERS).pop() {
             Some(parent) => {
-                if self.json.value(&parent).is_null() {
+                if self.json.below(&parent).is_none_or(|members| members.is_empty()) {
                     setup.note(path, HELPERS, Some(self.json.raw(&parent)));
+                }
+                if self.json.value(&parent).is_null() {
                     self.json.set(&parent, "{}");
                 }
                 self.named(HELPERS).pop()

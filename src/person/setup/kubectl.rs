@@ -4,9 +4,11 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Setup, Step, files, taken, tool};
+use super::files::{self, Change};
+use super::{Setup, Step, taken, tool};
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::model::Resource;
 
@@ -20,7 +22,7 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
     let files = files(setup)?;
     let steps = match setup.typed.undo {
         true => taken_back(setup, &config, &contexts, &files)?,
-        false => written(setup, &config, &contexts)?,
+        false => written(setup, &config, &contexts, &files)?,
     };
     let with_files = |step| match step {
         Step::Run { words, .. } => Step::Run { words, files: files.clone() },
@@ -91,7 +93,12 @@ fn takes_v1(setup: &Setup<'_>) -> Result<bool> {
     Ok(String::from_utf8_lossy(&help).contains("--exec-interactive-mode"))
 }
 
-fn written(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result<Vec<Step>> {
+fn written(
+    setup: &Setup<'_>,
+    config: &Value,
+    contexts: &[Context],
+    files: &[PathBuf],
+) -> Result<Vec<Step>> {
     let program = setup.program()?;
     let Some(program) = program.to_str() else {
         return Err(Error::new(Kind::Failed, "the path of this program is not UTF-8"));
@@ -117,20 +124,17 @@ fn written(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result<Ve
             steps.push(kubectl(&["delete-user", USER]));
         }
         let command = format!("--exec-command={program}");
-        let version = format!("--exec-api-version={version}");
-        let mut words = vec!["set-credentials", USER, &version, &command, "--exec-arg=kubectl"];
-        if new {
-            words.extend([
-                "--exec-interactive-mode=IfAvailable",
-                "--exec-provide-cluster-info=true",
-            ]);
-        }
-        steps.push(kubectl(&words));
-        if !new {
-            let info = format!("users.{USER}.exec.provideClusterInfo");
-            steps.push(kubectl(&["set", &info, "true"]));
-        }
+        steps.push(kubectl(&[
+            "set-credentials",
+            USER,
+            &format!("--exec-api-version={version}"),
+            &command,
+            "--exec-arg=kubectl",
+            "--exec-interactive-mode=IfAvailable",
+            "--exec-provide-cluster-info=true",
+        ]));
     }
+    let mut added = Vec::new();
     for host in &setup.typed.hosts {
         for context in at(host, config, contexts)? {
             let name = format!("{}{OURS}", context.name);
@@ -144,9 +148,23 @@ fn written(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result<Ve
             let mut words = vec!["set-context", &name, &cluster, &user];
             words.extend(namespace.as_deref());
             steps.push(kubectl(&words));
-            steps.push(Step::Tell(format!("# to use it: kubectl config use-context {name}")));
+            added.push(json!({ "name": name, "context": {
+                "cluster": context.cluster, "user": USER, "namespace": context.namespace,
+            } }));
         }
     }
+    if !new && !steps.is_empty() {
+        let exec = json!({ "apiVersion": version, "command": program, "args": ["kubectl"],
+            "provideClusterInfo": true });
+        let users = json!([{ "name": USER, "user": { "exec": exec } }]);
+        let more = json!({ "apiVersion": "v1", "kind": "Config", "users": users,
+            "contexts": added });
+        steps = vec![merged(setup, &more, files)?];
+    }
+    let named = added.iter().filter_map(|context| context["name"].as_str());
+    steps.extend(
+        named.map(|name| Step::Tell(format!("# to use it: kubectl config use-context {name}"))),
+    );
     if setup.typed.hosts.is_empty() && !steps.is_empty() {
         let text = format!(
             "# to use it in the current context: kubectl config set-context --current --user={USER}"
@@ -154,6 +172,26 @@ fn written(setup: &Setup<'_>, config: &Value, contexts: &[Context]) -> Result<Ve
         steps.push(Step::Tell(text));
     }
     Ok(steps)
+}
+
+/// A kubectl without the flags for it, and that dies of a user it does not know yet (Debian's
+/// 1.20.2), still joins what several files say.
+fn merged(setup: &Setup<'_>, more: &Value, files: &[PathBuf]) -> Result<Step> {
+    let world = setup.world;
+    let Some(path) = files.first() else {
+        return Err(Error::new(Kind::Failed, "there is no kubeconfig to write"));
+    };
+    let beside = world.environment.state_directory()?.join("setup-kubeconfig.json");
+    let both = std::env::join_paths([&beside, path]).map_err(|error| {
+        Error::new(Kind::Failed, format!("{} cannot be named", path.display())).because(error)
+    })?;
+    disk::replace(&beside, more.to_string().as_bytes())?;
+    let environment = world.environment.with("KUBECONFIG", both);
+    let words = ["kubectl", "config", "view", "--raw"];
+    let output = tool::output_in(&words, &environment, world);
+    disk::remove(&beside)?;
+    let (path, before) = (path.clone(), files::content(path)?);
+    Ok(Step::Write(Change { path, before, after: Some(output?), program: false }))
 }
 
 fn taken_back(

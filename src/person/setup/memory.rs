@@ -134,9 +134,10 @@ impl Memory {
     ) {
         let content = before.unwrap_or_default();
         let original = self.original(path, content).unwrap_or_else(|| content.to_vec());
-        let known = self.files.remove(path).filter(|_| before.is_some());
-        let known =
-            known.unwrap_or(Edited { existed: before.is_some(), made, ..Edited::default() });
+        // What was there before the first setup is forgotten where somebody else removed the file.
+        let known = self.files.remove(path).filter(|known| before.is_some() || !known.existed);
+        let mut known = known.unwrap_or(Edited { existed: before.is_some(), ..Edited::default() });
+        known.made.extend(made);
         let (hunks, left) = (change::between(&original, after), fingerprint(after));
         if hunks.is_empty() && known.existed {
             return;

@@ -36,6 +36,10 @@ pub(super) fn steps(setup: &Setup<'_>) -> Result<Vec<Step>> {
             None => lines.remove(at),
         },
         (true, None, _) | (false, Some(_), _) => {}
+        (false, None, Some(at)) if !setup.typed.replace => {
+            let (path, line) = (file.path().display(), lines.get(at).trim());
+            return Err(taken(format!("{path} has another line: {line}")));
+        }
         (false, None, Some(at)) => {
             setup.note(file.path(), KEY, Some(lines.get(at)));
             lines.set(at, CONTENT);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{self, Change};
 use super::hidden::Credential;
+use super::memory::Memory;
 use super::{Setup, change, tool};
 use crate::error::{Error, Kind, Result};
 use crate::ui::{shell_line, shell_word};
@@ -130,9 +131,18 @@ fn remember(steps: &[Step], setup: &Setup<'_>) {
             _ => {}
         }
     }
-    for (path, key, value) in setup.notes.borrow_mut().drain(..) {
-        memory.replace(&path, key, value);
-    }
+    note(&mut memory, setup);
+}
+
+/// The values that are replaced in files that are remembered by now.
+fn note(memory: &mut Memory, setup: &Setup<'_>) {
+    setup.notes.borrow_mut().retain(|(path, key, value)| {
+        let known = memory.is_known(path);
+        if known {
+            memory.replace(path, key.clone(), value.clone());
+        }
+        !known
+    });
 }
 
 /// What the tools themselves made of their files is known only afterwards.
@@ -143,27 +153,43 @@ fn after_tools(run: &[&Path], backs: &[Back<'_>], setup: &Setup<'_>) {
             && run.contains(&path.as_path())
             && let Ok(Some(now)) = files::content(path)
         {
-            if content.as_deref() != Some(&now) {
-                memory.changed(path, content.as_deref(), &now, made.clone());
-            }
-            if setup.typed.undo && now.trim_ascii().is_empty() && !memory.existed(path) {
+            let content = content.as_deref();
+            if !setup.typed.undo {
+                if content != Some(&now) {
+                    memory.changed(path, content, &now, made.clone());
+                }
+            } else if now.trim_ascii().is_empty() && !memory.existed(path) {
                 let _ = files::put(path, None);
                 files::unmake(&memory.forget(path));
+            } else {
+                undone(&mut memory, path, content, &now, setup);
             }
         }
     }
+    note(&mut memory, setup);
 }
 
 /// What is taken back needs no memory; of what stays, the rest is remembered.
+fn undone(
+    memory: &mut Memory,
+    path: &Path,
+    before: Option<&[u8]>,
+    after: &[u8],
+    setup: &Setup<'_>,
+) {
+    if setup.typed.hosts.is_empty() {
+        memory.forget(path);
+    } else if memory.original(path, before.unwrap_or_default()).is_some() {
+        memory.changed(path, before, after, Vec::new());
+    }
+}
+
 fn forget(steps: &[Step], setup: &Setup<'_>) {
     let mut memory = setup.memory.borrow_mut();
     for step in steps {
         if let Step::Write(Change { path, before, after, .. }) = step {
             match after {
-                Some(after) if !setup.typed.hosts.is_empty() => {
-                    memory.changed(path, before.as_deref(), after, Vec::new());
-                }
-                Some(_) => drop(memory.forget(path)),
+                Some(after) => undone(&mut memory, path, before.as_deref(), after, setup),
                 None => files::unmake(&memory.forget(path)),
             }
         }

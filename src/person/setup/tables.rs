@@ -59,11 +59,7 @@ impl Toml {
                 }
             }
             Some(Item::Table(table)) => {
-                let header = table.span().filter(|span| {
-                    !table.is_dotted()
-                        && self.text.get(span.start..).is_some_and(|text| text.starts_with('['))
-                });
-                let last = last_of(table).max(header.map(|span| span.start));
+                let last = self.end_of(table);
                 let name = match table.is_dotted() {
                     false => key.to_owned(),
                     true => format!("{}.{key}", self.dotted(path).join(".")),
@@ -85,6 +81,23 @@ impl Toml {
         true
     }
 
+    /// Whether a table has a place for keys: its own name, or a key that is there.
+    pub(super) fn has_place(&self, path: &[&str]) -> bool {
+        match self.get(path) {
+            Some(Item::Table(table)) => self.end_of(table).is_some(),
+            item => item.is_some(),
+        }
+    }
+
+    /// Where the last value of a table ends, or its name begins.
+    fn end_of(&self, table: &toml_edit::Table) -> Option<usize> {
+        let header = table.span().filter(|span| {
+            let named = self.text.get(span.start..).is_some_and(|text| text.starts_with('['));
+            named && !table.is_dotted() && !table.is_implicit()
+        });
+        last_of(table).max(header.map(|span| span.start))
+    }
+
     /// The keys of a dotted table from the last table that has a header of its own.
     fn dotted<'p>(&self, path: &'p [&'p str]) -> &'p [&'p str] {
         let own = |length: usize| {
@@ -97,7 +110,8 @@ impl Toml {
 
     fn append(&mut self, path: &[&str], key: &str, raw: &str) {
         let mut lines = Lines::of(&self.text);
-        if lines.iter().next_back().is_some_and(|last| !last.trim().is_empty()) {
+        // Always, so that `remove_header` knows that there is one of ours.
+        if lines.len() > 0 {
             lines.push("");
         }
         lines.push(format!("[{}]", path.join(".")));
@@ -118,9 +132,11 @@ impl Toml {
             self.cut_lines(start..value.end);
             return;
         }
-        let entries: Vec<Range<usize>> = entries(table);
         let own = place.start..value.end;
-        self.cut_item(&own, &entries, false);
+        match (entries(table).as_slice(), item.span()) {
+            ([_], Some(span)) => self.splice(span.start + 1..span.end - 1, ""),
+            (entries, _) => self.cut_item(&own, entries, false),
+        }
     }
 
     /// Adds a value at the end of a list.

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use crate::broker::World;
+use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::program::{self, Finished};
 use crate::ui;
@@ -20,7 +21,19 @@ const LENGTH: usize = 300;
 /// # Errors
 /// `Failed`, with the tool's own words, when it is not there or does not succeed.
 pub(super) fn output(words: &[&str], world: &World<'_>) -> Result<Vec<u8>> {
-    let finished = run(words, b"", world)?;
+    succeeded(words, run(words, b"", world)?)
+}
+
+/// The same, with an environment of its own.
+pub(super) fn output_in(
+    words: &[&str],
+    environment: &Environment,
+    world: &World<'_>,
+) -> Result<Vec<u8>> {
+    succeeded(words, run_in(words, b"", environment, world)?)
+}
+
+fn succeeded(words: &[&str], finished: Finished) -> Result<Vec<u8>> {
     if finished.success {
         return Ok(finished.output);
     }
@@ -36,21 +49,28 @@ pub(super) fn output(words: &[&str], world: &World<'_>) -> Result<Vec<u8>> {
 /// # Errors
 /// `Failed` when it is not on PATH, cannot be started or does not end.
 pub(super) fn run(words: &[&str], input: &[u8], world: &World<'_>) -> Result<Finished> {
+    run_in(words, input, world.environment, world)
+}
+
+fn run_in(
+    words: &[&str],
+    input: &[u8],
+    environment: &Environment,
+    world: &World<'_>,
+) -> Result<Finished> {
     let [name, arguments @ ..] = words else {
         return Err(Error::new(Kind::Failed, "there is no command to run"));
     };
-    let Some(path) = program::find(name, world.environment) else {
+    let Some(path) = program::find(name, environment) else {
         let what = format!("{name} is not on PATH");
         return Err(Error::new(Kind::Failed, what).hint(format!("install {name}")));
     };
     let hidden = |name: &str| world.profiles.is_secret_variable(name);
     let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
-    program::run(path.as_os_str(), &arguments, input, world.environment, hidden, LIMIT).map_err(
-        |error| {
-            let what = format!("{} cannot be run", ui::shell_line(words));
-            Error::new(Kind::Failed, what).because(error)
-        },
-    )
+    program::run(path.as_os_str(), &arguments, input, environment, hidden, LIMIT).map_err(|error| {
+        let what = format!("{} cannot be run", ui::shell_line(words));
+        Error::new(Kind::Failed, what).because(error)
+    })
 }
 
 /// The first line of a tool's own words that says something, from standard error, else from
