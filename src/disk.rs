@@ -3,7 +3,7 @@
 
 mod trust;
 
-use std::fs::{DirBuilder, DirEntry, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,13 @@ const ROOM: usize = 1 << 14;
 
 /// How often a call that a signal interrupts, or a file that another writer takes away, is tried.
 const TRIES: usize = 100;
+
+/// What lies in a directory.
+pub struct Entry {
+    pub path: PathBuf,
+    /// A link to one is none.
+    pub is_directory: bool,
+}
 
 /// The content of a file of the program's own, or `None` where there is no such file.
 ///
@@ -78,7 +85,7 @@ pub fn read_trusted(path: &Path) -> Result<Option<String>> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        let found = file.metadata().map_err(cannot)?;
+        let found = again(|| file.metadata()).map_err(cannot)?;
         if !is_ours_or_roots(found.uid()) {
             return Err(Error { kind: Kind::Configuration, ..foreign(path, found.uid()) });
         }
@@ -187,7 +194,7 @@ fn put(path: &Path, content: &[u8], like: Option<&Metadata>) -> std::io::Result<
 #[cfg(unix)]
 fn resemble(file: &File, like: &Metadata) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt;
-    let found = file.metadata()?;
+    let found = again(|| file.metadata())?;
     if (found.uid(), found.gid()) != (like.uid(), like.gid()) {
         let (user, group) = (Some(like.uid()), Some(like.gid()));
         again(|| std::os::unix::fs::fchown(file, user, group)).map_err(|error| {
@@ -239,6 +246,17 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     again(|| std::fs::rename(from, to)).map_err(|error| cannot("write", to).because(error))
 }
 
+/// Takes back a `rename`, unless there is a new file by now.
+///
+/// # Errors
+/// `Storage` when that cannot be done.
+pub fn give_back(from: &Path, to: &Path) -> Result<()> {
+    match again(|| std::fs::hard_link(from, to)) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => rename(from, to),
+        _ => remove(from).map(drop),
+    }
+}
+
 /// How long ago a file was written, by the clock of its file system, which other machines share.
 ///
 /// # Errors
@@ -288,15 +306,50 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// The entries of a directory; none where there is no such directory.
+/// What lies in a directory; nothing where there is no such directory.
 ///
 /// # Errors
 /// `Storage` when it cannot be read.
-pub fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
-    match again(|| std::fs::read_dir(directory)?.collect()) {
+pub fn entries(directory: &Path) -> Result<Vec<Entry>> {
+    match again(|| list(directory)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         entries => entries.map_err(|error| cannot("read", directory).because(error)),
     }
+}
+
+/// The standard library's reader panics where a directory cannot be closed.
+#[cfg(unix)]
+fn list(directory: &Path) -> std::io::Result<Vec<Entry>> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut found = Vec::new();
+    for entry in rustix::fs::Dir::read_from(File::open(directory)?)? {
+        let entry = entry?;
+        let name = std::ffi::OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        let path = directory.join(name);
+        let is_directory = match entry.file_type() {
+            // Some file systems do not say it.
+            rustix::fs::FileType::Unknown => {
+                path.symlink_metadata().is_ok_and(|found| found.is_dir())
+            }
+            kind => kind.is_dir(),
+        };
+        found.push(Entry { path, is_directory });
+    }
+    Ok(found)
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::disallowed_methods, reason = "this system's has no such panic")]
+fn list(directory: &Path) -> std::io::Result<Vec<Entry>> {
+    let entry = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry?;
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        Ok(Entry { path: entry.path(), is_directory })
+    };
+    std::fs::read_dir(directory)?.map(entry).collect()
 }
 
 /// Makes a directory of mode 0700, or checks the one that is there.
@@ -358,9 +411,9 @@ fn sweep_where(path: &Path, is_left: impl Fn(&[u8]) -> bool) {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
     let Ok(entries) = entries(directory) else { return };
     for entry in entries {
-        let found = entry.file_name();
-        if found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes()).is_some_and(&is_left) {
-            discard(&entry.path());
+        let found = entry.path.file_name().unwrap_or_default().as_encoded_bytes();
+        if found.strip_prefix(name.as_encoded_bytes()).is_some_and(&is_left) {
+            discard(&entry.path);
         }
     }
 }
@@ -480,7 +533,7 @@ fn foreign(path: &Path, owner: u32) -> Error {
 #[cfg(unix)]
 fn ours(file: &File, path: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
-    let found = file.metadata().map_err(|error| cannot("read", path).because(error))?;
+    let found = again(|| file.metadata()).map_err(|error| cannot("read", path).because(error))?;
     if !found.is_file() || found.uid() != own_user() {
         let what = format!("{} is not a file of ours", path.display());
         return Err(Error::new(Kind::Storage, what));
@@ -494,7 +547,7 @@ fn ours(file: &File, path: &Path) -> Result<u64> {
 
 #[cfg(not(unix))]
 fn ours(file: &File, path: &Path) -> Result<u64> {
-    let found = file.metadata().map_err(|error| cannot("read", path).because(error))?;
+    let found = again(|| file.metadata()).map_err(|error| cannot("read", path).because(error))?;
     Ok(found.len())
 }
 
@@ -562,6 +615,30 @@ mod tests {
         replace(&link, b"new").unwrap();
         assert_eq!(read(&victim).unwrap().unwrap(), b"old");
         assert_eq!(read(&link).unwrap().unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_rewrite_follows_a_link_to_what_is_not_there_yet() {
+        let (directory, victim) = file(0o640);
+        let (link, there) = (directory.path().join("link"), directory.path().join("there"));
+        for target in [there.as_path(), Path::new("there")] {
+            symlink(target, &link).unwrap();
+            rewrite(&link, b"new").unwrap();
+            assert_eq!(link.read_link().unwrap(), target);
+            assert_eq!(std::fs::read(&there).unwrap(), b"new");
+            std::fs::remove_file(&there).unwrap();
+            std::fs::remove_file(&link).unwrap();
+        }
+        for target in ["link", "no/directory"] {
+            symlink(target, &link).unwrap();
+            assert_eq!(rewrite(&link, b"new").unwrap_err().kind, Kind::Failed);
+            assert_eq!(link.read_link().unwrap(), Path::new(target));
+            std::fs::remove_file(&link).unwrap();
+        }
+        symlink(&victim, &link).unwrap();
+        rewrite(&link, b"new").unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"new");
+        assert_eq!(victim.metadata().unwrap().permissions().mode() & 0o777, 0o640);
     }
 
     #[test]

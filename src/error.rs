@@ -68,6 +68,13 @@ impl Error {
         self.kind == Kind::Temporary && self.source.is_some()
     }
 
+    /// All of it, without the causes, in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let hint = self.hint.iter().map(|hint| format!("; {hint}"));
+        std::iter::once(self.what.clone()).chain(hint).collect()
+    }
+
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());

@@ -333,10 +333,10 @@ mod tests {
             ("token_answer", fuzzing::token_answer),
         ];
         for (name, target) in targets {
-            let seeds = std::fs::read_dir(corpus.join(name)).unwrap();
+            let seeds = crate::disk::entries(&corpus.join(name)).unwrap();
             let mut count = 0;
             for seed in seeds {
-                target(&std::fs::read(seed.unwrap().path()).unwrap());
+                target(&std::fs::read(seed.path).unwrap());
                 count += 1;
             }
             assert!(count > 2, "{name} has no seeds");

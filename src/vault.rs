@@ -13,12 +13,11 @@ mod lock;
 mod misses;
 mod record;
 mod rescue;
+mod setbacks;
 
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::disk;
@@ -26,6 +25,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Place, Record, Secret, Session, Static, StoreChoice};
 use lock::Lock;
+pub use setbacks::Setbacks;
 
 /// A store that is asked before the files.
 trait Store {
@@ -134,41 +134,13 @@ struct Stores {
     primary: Option<Box<dyn Store>>,
 }
 
-/// What recently went wrong in one place. It is not a secret, and lies beside the locks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setbacks {
-    /// Tokens that the host rejected since the last one that it accepted.
-    pub rejections: u32,
-    /// Unix time in seconds of the last rejection.
-    pub rejected: u64,
-    /// Unix time in seconds at which a sign-in was refused or abandoned; 0 for never.
-    pub refused: u64,
-}
-
-/// Seconds for which a host that rejected everything, or a person who said no, is left alone.
-const COOLDOWN: u64 = 300;
-
-impl Setbacks {
-    /// What still counts: a rejection that is long past says nothing about the next token.
-    #[must_use]
-    pub fn current(self, now: u64) -> Self {
-        if cools_down(self.rejected, now) {
-            self
-        } else {
-            Self { rejections: 0, rejected: 0, ..self }
-        }
+impl Stores {
+    /// What files could not give may be what is wanted, or newer than what was found.
+    fn was_read_whole(&self, found: Option<&Record>) -> Result<()> {
+        let key = found.map(Record::key);
+        self.rescue.was_read_whole(key)?;
+        self.file.was_read_whole(key)
     }
-
-    /// Whether somebody has just said no.
-    #[must_use]
-    pub fn refused_lately(&self, now: u64) -> bool {
-        cools_down(self.refused, now)
-    }
-}
-
-fn cools_down(since: u64, now: u64) -> bool {
-    // From the future: the clock was set back, and nobody is to wait for that.
-    since != 0 && since <= now && now - since < COOLDOWN
 }
 
 impl<'a> Vault<'a> {
@@ -205,20 +177,22 @@ impl<'a> Vault<'a> {
     /// `Storage` when a store is there and cannot be read.
     pub fn peek(&self, want: &Want<'_>) -> Result<Option<Record>> {
         let stores = self.stores()?;
-        self.seal(stores, || stores.file.read(&want.place))?;
-        let rescued = stores.rescue.read(&want.place)?;
+        self.seal(stores, || stores.file.read(&want.place, self.tell))?;
+        let rescued = stores.rescue.read(&want.place, self.tell)?;
         if !rescued.is_empty() {
             return self.peek_rescued(want, stores, &rescued);
         }
         // Files first: they are only there where the first store could not be reached, so they
         // are the newer ones, and looking costs next to nothing.
-        if let Some(record) = want.pick(stores.file.read(&want.place)?) {
+        if let Some(record) = want.pick(stores.file.read(&want.place, self.tell)?) {
+            stores.rescue.was_read_whole(Some(record.key()))?;
             return Ok(Some(record));
         }
         let (records, broken) = self.readable(|store| store.read(&want.place))?;
         self.newest.set(records.iter().map(Record::chosen).max().unwrap_or_default());
         let picked = want.pick(records);
         self.no_miss(picked.is_some(), broken)?;
+        stores.was_read_whole(picked.as_ref())?;
         Ok(picked)
     }
 
@@ -257,11 +231,15 @@ impl<'a> Vault<'a> {
     /// As `peek`.
     pub fn matching(&self, want: &Want<'_>) -> Result<Vec<Record>> {
         let stores = self.stores()?;
-        let of_files = merged(stores.rescue.read(&want.place)?, stores.file.read(&want.place)?);
+        let rescued = stores.rescue.read(&want.place, self.tell)?;
+        let of_files = merged(rescued, stores.file.read(&want.place, self.tell)?);
         let (others, broken) = self.readable(|store| store.read(&want.place))?;
         let mut records = merged(of_files, others);
         records.retain(|record| want.fits(record.key()));
         self.no_miss(!records.is_empty(), broken)?;
+        if records.is_empty() {
+            stores.was_read_whole(None)?;
+        }
         Ok(records)
     }
 
@@ -271,8 +249,8 @@ impl<'a> Vault<'a> {
     /// As `peek`.
     pub fn all(&self) -> Result<Vec<Record>> {
         let stores = self.stores()?;
-        self.seal(stores, || stores.file.all())?;
-        let of_files = merged(stores.rescue.all()?, stores.file.all()?);
+        self.seal(stores, || stores.file.all(self.tell))?;
+        let of_files = merged(stores.rescue.all(self.tell)?, stores.file.all(self.tell)?);
         let (others, broken) = self.readable(|store| store.all())?;
         let mut records = merged(of_files, others);
         self.no_miss(!records.is_empty(), broken)?;
@@ -289,6 +267,16 @@ impl<'a> Vault<'a> {
         stores.rescue.remove_unreadable()?;
         stores.file.remove_unreadable()?;
         self.first(|store| store.remove_unreadable()).map(drop)
+    }
+
+    /// Removes what files of a place hold and cannot be read, also what was put aside.
+    ///
+    /// # Errors
+    /// `Storage` when it cannot be removed.
+    pub fn clean(&self, place: &Place) -> Result<()> {
+        let stores = self.stores()?;
+        stores.rescue.clean(place)?;
+        stores.file.clean(place)
     }
 
     /// As `enter`, for one key that is known already.

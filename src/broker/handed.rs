@@ -186,23 +186,30 @@ fn keep(resource: &Resource, presented: &Presented, world: &World<'_>) -> Result
         stored: now,
         chosen: now,
     };
+    let Key { place, account, path, .. } = &entry.key;
+    let want = Want { place: place.clone(), account: Some(account), path: path.as_deref() };
+    // What is kept already needs no lock, and no disk that can be written.
+    if world.vault.matching(&want)?.iter().any(|held| is_kept(&entry, held)) {
+        return Ok(entry.key);
+    }
     let (held, pen) = world.vault.pen(&entry.key, PATIENCE, &|| ())?;
-    let same = match held {
-        Some(Record::Static(held)) => {
-            // Another tool's word for the same host does not make it less of a registry.
-            entry.registry |= held.registry;
-            held.registry == entry.registry
-                && held.secret == entry.secret
-                && held.authtype == entry.authtype
-                && held.expires == entry.expires
-                && held.refresh == entry.refresh
-        }
-        _ => false,
-    };
-    if !same {
+    if !held.as_ref().is_some_and(|held| is_kept(&entry, held)) {
+        // Another tool's word for the same host does not make it less of a registry.
+        entry.registry |= matches!(&held, Some(Record::Static(held)) if held.registry);
         pen.save_static(&entry)?;
     }
     Ok(entry.key)
+}
+
+/// Whether a record says all that this entry says.
+fn is_kept(entry: &Static, held: &Record) -> bool {
+    let Record::Static(held) = held else { return false };
+    held.key == entry.key
+        && held.secret == entry.secret
+        && held.authtype == entry.authtype
+        && held.expires == entry.expires
+        && held.refresh == entry.refresh
+        && (held.registry || !entry.registry)
 }
 
 /// Forgets what a host rejected, and nothing else: of a session only the access token, and only

@@ -61,11 +61,17 @@ fn nothing_there(url: Option<&str>, account: Option<&str>, world: &World<'_>) ->
 
 fn records_of(url: &str, account: Option<&str>, world: &World<'_>) -> Result<Vec<Record>> {
     let resource = Resource::parse(url)?;
-    let place = Place::Origin(resource.origin());
-    let mut records = world.vault.matching(&Want { place, account, path: None })?;
+    // Who leaves a place leaves nothing there, also what nobody can read.
+    let place = |place: Place| match account {
+        None => world.vault.clean(&place).map(|()| place),
+        Some(_) => Ok(place),
+    };
+    let origin = place(Place::Origin(resource.origin()))?;
+    let mut records = world.vault.matching(&Want { place: origin, account, path: None })?;
     match service_of(url, world) {
         Ok((_, service)) => {
-            let want = Want { place: service.profile.place(), account, path: None };
+            let place = place(service.profile.place())?;
+            let want = Want { place, account, path: None };
             records.extend(world.vault.matching(&want)?);
         }
         Err(error) if records.is_empty() => return Err(error),

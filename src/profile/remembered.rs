@@ -144,9 +144,8 @@ pub(super) fn offered(resource: &Resource, issuer: &Issuer) -> Result<Profile> {
 /// Every provider that a sign-in remembered. What cannot be read is forgotten: the next sign-in
 /// finds it out again.
 pub(super) fn load(directory: &Path) -> Vec<Profile> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> =
-        entries.take(MOST).filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let entries = disk::entries(directory).unwrap_or_default();
+    let mut paths: Vec<PathBuf> = entries.into_iter().take(MOST).map(|entry| entry.path).collect();
     paths.sort();
     let read = |path: PathBuf| {
         let content = disk::read(&path).ok()??;

@@ -327,17 +327,7 @@ mod kernel {
 
 /// Nothing, where there is no such directory.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |error: std::io::Error| {
-        Error::new(Kind::Storage, format!("cannot read {}", directory.display())).because(error)
-    };
-    match std::fs::read_dir(directory) {
-        Ok(entries) => {
-            let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed));
-            paths.collect()
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(failed(error)),
-    }
+    Ok(disk::entries(directory)?.into_iter().map(|entry| entry.path).collect())
 }
 
 impl Store for Encrypted {

@@ -162,6 +162,15 @@ pub(super) fn write(record: &Record) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(serde_json::to_vec(&written).unwrap_or_default())
 }
 
+/// Whether a newer program than this one may read it.
+pub(super) fn is_of_a_later_version(content: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Versioned {
+        v: u32,
+    }
+    serde_json::from_slice(content).is_ok_and(|Versioned { v }| v > VERSION)
+}
+
 /// # Errors
 /// `Storage` when the bytes are not a record of ours; the message holds none of them.
 pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
@@ -169,6 +178,8 @@ pub(super) fn read(content: &[u8], place: &str) -> Result<Record> {
         Error::new(Kind::Storage, format!("the record in {place} {what}"))
             .hint("valetkey logout --all removes what cannot be read; then sign in again")
     };
+    // An editor's mark, which RFC 8259 section 8.1 lets a reader drop.
+    let content = content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(content);
     // serde_json's own message could quote the content.
     let written: Written<'_> =
         serde_json::from_slice(content).map_err(|_| broken("cannot be read"))?;

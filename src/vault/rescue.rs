@@ -47,7 +47,10 @@ impl Vault<'_> {
             }
         }
         let Some(error) = away else { return Ok(want.pick(self.matching(want)?)) };
-        let near = super::merged(stores.rescue.read(&want.place)?, stores.file.read(&want.place)?);
+        let near = super::merged(
+            stores.rescue.read(&want.place, self.tell)?,
+            stores.file.read(&want.place, self.tell)?,
+        );
         let found = want.pick(near);
         let certain = found.as_ref().is_some_and(|record| {
             want.account.is_some() || !self.mark(record.key()).is_some_and(|mark| mark.only_by_name)
@@ -75,7 +78,8 @@ impl Vault<'_> {
             let key = record.key();
             // Who holds the lock writes it, and that moves it too.
             let Ok(_lock) = self.lock(key, Duration::ZERO, &|| ()) else { continue };
-            let now = stores.file.read(&key.place)?.into_iter().find(|now| now.key() == key);
+            let now =
+                stores.file.read(&key.place, self.tell)?.into_iter().find(|now| now.key() == key);
             if let Some(now) = now {
                 primary.write(&now, false).map_err(Trouble::error)?;
                 stores.file.remove(key)?;
@@ -87,7 +91,7 @@ impl Vault<'_> {
 
     fn bring_home(&self, key: &Key, stores: &Stores) -> Result<()> {
         let _lock = self.lock(key, Duration::ZERO, &|| ())?;
-        let rescued = stores.rescue.read(&key.place)?;
+        let rescued = stores.rescue.read(&key.place, self.tell)?;
         let Some(record) = rescued.into_iter().find(|record| record.key() == key) else {
             return Ok(());
         };
@@ -115,7 +119,7 @@ impl Vault<'_> {
 
     /// The record where it belongs, not in a rescue file.
     fn home_holds(&self, key: &Key, stores: &Stores) -> Result<Option<Record>> {
-        let mut records = stores.file.read(&key.place)?;
+        let mut records = stores.file.read(&key.place, self.tell)?;
         if let Some(primary) = &stores.primary
             && !stores.file.holds(key)
         {

@@ -128,35 +128,165 @@ fn what_is_not_a_private_file_of_ours_is_no_record() {
     assert_eq!(browser.opened().len(), 0, "none of this is a miss");
 }
 
-/// S89: a file that is not JSON is named, and signing out and in mends it.
+fn broken_contents(record: &str) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("nothing", Vec::new()),
+        ("half a record", record.as_bytes()[..record.len() / 2].to_vec()),
+        ("another object", b"{\"canary\":\"c4n4ry\"}".to_vec()),
+        ("no text", b"c4n4ry\xff\0".to_vec()),
+        ("zeros", vec![0; 4096]),
+        ("an earlier version", record.replace("\"v\":1", "\"v\":0").into_bytes()),
+        ("a kind that there is not", record.replace("\"session\"", "\"c4n4ry\"").into_bytes()),
+        ("two records", [record, record].concat().into_bytes()),
+    ]
+}
+
+/// The files of the place that are no records.
+fn aside(scene: &Scene) -> Vec<Vec<u8>> {
+    planted::stored(scene).1.into_iter().map(|file| file.content).collect()
+}
+
+/// S89: a file that is no record is named once, kept under another name, and in nobody's way.
 #[test]
-fn a_giant_or_broken_record_is_named_and_removed_with_everything() {
+fn a_broken_record_is_put_aside_and_the_others_answer() {
     let scene = Scene::new();
     scene.nobody();
     let path = planted::fresh(&scene, "alice");
     let record = planted::read(&path).to_string();
-    let broken: [&[u8]; 6] = [
-        b"",
-        &record.as_bytes()[..record.len() / 2],
-        b"{\"canary\":\"c4n4ry\"}",
-        b"c4n4ry\xff\0",
-        &record.replace("\"v\":1", "\"v\":2").into_bytes(),
-        &record.replace("\"session\"", "\"c4n4ry\"").into_bytes(),
-    ];
-    for content in broken {
-        std::fs::write(&path, content).expect("a record");
-        refused(&scene, &path).assert_stderr_has("hint: valetkey logout --all");
-        scene.sandbox.valetkey(&["logout", "--all", "--local"]).run().assert_status(0);
-        scene.get().run().assert_status(2);
+    for (what, content) in broken_contents(&record) {
+        planted::fresh(&scene, "bob");
+        std::fs::write(&path, &content).expect("a record");
+        let get = scene.get().run();
+        get.assert_status(0);
+        let token = value(&get, "password").expect("bob's token");
+        assert!(scene.authority.token_is_live(&token), "{what}");
+        let text = get.stderr_text();
+        assert_eq!(text.lines().count(), 1, "{what}: {get}");
+        assert!(text.contains(path.to_str().expect("plain")) && !text.contains("c4n4ry"), "{get}");
+        // Once: and byte for byte it is still there.
+        scene.get().run().assert(0, &get.stdout_text(), "");
+        assert_eq!(aside(&scene), std::slice::from_ref(&content), "{what}");
+        // Who leaves leaves nothing.
+        scene.sandbox.valetkey(&["logout", "--local", &scene.host.origin()]).run().assert_status(0);
+        assert!(aside(&scene).is_empty(), "{what}");
+        assert!(planted::stored(&scene).0.is_empty(), "{what}");
+
+        // Alone it is a miss, and a sign-in mends that.
         planted::fresh(&scene, "alice");
+        std::fs::write(&path, &content).expect("a record");
+        scene.get().run().assert_status(2).assert_stderr_has("warning: the record in ");
+        scene.get().run().assert_status(2).assert_stderr_has("hint: valetkey login ");
+        scene.sign_in();
         scene.get().run().assert_status(0);
+        assert_eq!(aside(&scene), [content], "{what}");
+        scene.sandbox.valetkey(&["logout", "--all", "--local"]).run().assert_status(0);
+        assert!(aside(&scene).is_empty(), "{what}");
+        planted::fresh(&scene, "alice");
     }
     // A terabyte, none of it on the disk.
     let file = std::fs::File::options().write(true).open(&path).expect("a record");
     file.set_len(1 << 40).expect("a hole");
-    refused(&scene, &path);
-    scene.sandbox.valetkey(&["logout", "--all"]).run().assert_status(0);
+    scene.get().run().assert_status(2);
     assert!(!path.exists());
+}
+
+/// A mark that an editor left is no part of a record.
+#[test]
+fn a_record_with_a_byte_order_mark_is_a_record() {
+    let scene = Scene::new();
+    scene.nobody();
+    let path = planted::fresh(&scene, "alice");
+    let record = std::fs::read(&path).expect("a record");
+    std::fs::write(&path, [b"\xEF\xBB\xBF".as_slice(), &record].concat()).expect("a record");
+    let get = scene.get().run();
+    get.assert_status(0);
+    assert_eq!(get.stderr_text(), "");
+}
+
+/// What may be a good record stays where it is, and only who wants that very one is told.
+#[test]
+fn a_record_that_cannot_be_read_is_in_nobody_elses_way() {
+    let scene = Scene::new();
+    scene.nobody();
+    let path = planted::fresh(&scene, "alice");
+    let good = std::fs::read(&path).expect("a record");
+    let later = String::from_utf8_lossy(&good).replace("\"v\":1", "\"v\":2");
+    planted::fresh(&scene, "bob");
+    type Make<'a> = Box<dyn Fn() + 'a>;
+    let shapes: [(&str, Make<'_>); 6] = [
+        ("of a later version", Box::new(|| std::fs::write(&path, &later).expect("a record"))),
+        (
+            "open to others",
+            Box::new(|| {
+                std::fs::write(&path, &good).expect("a record");
+                chmod(&path, 0o644);
+            }),
+        ),
+        ("a link", Box::new(|| symlink("nowhere", &path).expect("a link"))),
+        ("a directory", Box::new(|| std::fs::create_dir(&path).expect("a directory"))),
+        (
+            "a pipe",
+            Box::new(|| {
+                rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
+            }),
+        ),
+        (
+            "of another user",
+            Box::new(|| {
+                std::fs::write(&path, &good).expect("a record");
+                chmod(&path, 0o600);
+                if rustix::process::geteuid().is_root() {
+                    std::os::unix::fs::chown(&path, Some(1), None).expect("another owner");
+                } else {
+                    chmod(&path, 0o604);
+                }
+            }),
+        ),
+    ];
+    let question = |account: &str| format!("{}username={account}\n", scene.question());
+    for (what, make) in shapes {
+        std::fs::remove_file(&path).expect("what was there");
+        make();
+        for question in [scene.question(), question("bob")] {
+            let get = scene.sandbox.valetkey(&["get"]).stdin(question).run();
+            get.assert_status(0);
+            assert_eq!(get.stderr_text(), "", "{what}");
+        }
+        let get = scene.sandbox.valetkey(&["get"]).stdin(question("alice")).run();
+        assert_refused(&get, &path);
+        get.assert_stderr_has("hint: ");
+        let list = scene.sandbox.valetkey(&["list"]).run();
+        list.assert_status(0).assert_stderr_has("warning: ");
+        assert!(list.stdout_text().contains("bob"), "{what}: {list}");
+        assert!(path.symlink_metadata().is_ok(), "{what} was taken away");
+        if path.is_dir() {
+            std::fs::remove_dir(&path).expect("a directory");
+            std::fs::write(&path, &good).expect("a record");
+        }
+    }
+}
+
+/// git hands back at every fetch what it was given: on a disk that cannot be written that is no
+/// error, and it waits for nobody.
+#[test]
+fn what_is_stored_already_is_stored_without_a_write() {
+    let scene = Scene::new();
+    if !crate::kill::strace_works(&scene) {
+        return;
+    }
+    let entry = "protocol=https\nhost=a.example\nusername=me\npassword=p\n";
+    scene.sandbox.valetkey(&["store"]).stdin(entry).run().assert(0, "", "");
+    let calls = "flock,fsync,?mkdir,?mkdirat,?rename,?renameat,?renameat2,?link,?linkat";
+    let inject = format!("inject={calls}:error=EROFS");
+    let program = crate::scene::program().to_str().expect("a plain path");
+    let store = |entry: &str| {
+        let words = ["-qq", "-o", "/dev/null", "-e", &inject, program, "store"];
+        scene.sandbox.run("strace", &words).stdin(entry).run()
+    };
+    let before = scene.sandbox.files().len();
+    store(entry).assert(0, "", "");
+    assert_eq!(scene.sandbox.files().len(), before);
+    store(&entry.replace("=p\n", "=other\n")).assert_status(6).assert_stderr_has("error: cannot ");
 }
 
 /// What a writer that died left holds a secret too.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::json::{Json, Member};
 use super::{Setup, Step};
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::model::Resource;
 use crate::profile::Prefix;
@@ -125,14 +126,12 @@ fn is_ours_alone(json: &Json) -> bool {
 fn paths(setup: &Setup<'_>) -> Result<Vec<(Option<String>, PathBuf)>> {
     if setup.typed.undo && setup.typed.hosts.is_empty() {
         let directory = setup.world.environment.config_directory()?;
-        let found = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let found = disk::entries(&directory)?.into_iter().map(|entry| entry.path);
         let mut found: Vec<PathBuf> = found
-            .filter(|entry| {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
+            .filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
                 name.starts_with("google_") && name.ends_with(".json")
             })
-            .map(|entry| entry.path())
             .collect();
         found.sort();
         return Ok(found.into_iter().map(|path| (None, path)).collect());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::Lines;
 use super::{Setup, Step, docker, taken};
+use crate::disk;
 use crate::error::Result;
 
 const KEY: &str = "credential-helpers";
@@ -60,8 +61,8 @@ fn is_key(word: &str) -> bool {
 fn named_elsewhere(home: &Path, own: &Path) -> Option<(PathBuf, String)> {
     let directories = DIRECTORIES.iter().map(|directory| home.join(directory));
     let files = directories.flat_map(|directory| {
-        let more = std::fs::read_dir(directory.join("registries.conf.d"));
-        let more = more.into_iter().flatten().flatten().map(|entry| entry.path());
+        let more = disk::entries(&directory.join("registries.conf.d")).unwrap_or_default();
+        let more = more.into_iter().map(|entry| entry.path);
         std::iter::once(directory.join("registries.conf")).chain(more)
     });
     files.filter(|path| path != own).find_map(|path| {
