@@ -1,6 +1,7 @@
 //! The one decision: fresh, else refresh, else sign in, else no. `get` reads from top to bottom
 //! as the road of one request; what tools hand over and take back is in the room beside it.
 
+mod doubted;
 mod exchanged;
 mod handed;
 pub mod pasted;
@@ -136,6 +137,11 @@ fn token(road: &Road<'_>) -> Result<Outcome> {
         && let Some(token) = road.fresh(session)
         && !is_rejected(request, session, profile)
     {
+        if doubted::is(road, session)
+            && let Some(answer) = doubted::ask(road, session)?
+        {
+            return Ok(answer);
+        }
         let mut credential = service.credential(session, token);
         // Without a refresh token the next answer would be a sign-in.
         credential.renewable = credential.renewable || world.ui.could_ask(request.caller);
@@ -197,8 +203,7 @@ impl Road<'_> {
     /// Whether this session's token may be the one that the caller was refused with. One that came
     /// since is not; and so no caller renews more often than that.
     fn is_doubted(&self, session: &Session) -> bool {
-        let settled = session.renewed.saturating_add(NEW) <= self.world.clock.now();
-        self.request.verb == Verb::Again && settled
+        self.request.verb == Verb::Again && is_settled(session, self.world)
     }
 
     /// What the server has just issued, however short its life. `None`: not the kind of token
@@ -219,6 +224,11 @@ fn own(record: Option<Record>, profile: &Profile) -> Option<Session> {
         Record::Session(session) if session.authority == profile.authority() => Some(session),
         _ => None,
     }
+}
+
+/// Whether a session's token is old enough to be one that a host has refused.
+fn is_settled(session: &Session, world: &World<'_>) -> bool {
+    session.renewed.saturating_add(NEW) <= world.clock.now()
 }
 
 /// Whether the caller comes back because its host rejected this session's token.

@@ -30,7 +30,7 @@ use crate::error::{Error, Kind};
 use crate::model::{Fields, Holder, Identity, Secret, TokenSet};
 use crate::profile::{Flow, Profile, Site};
 use crate::ui::Ui;
-pub use account::Introduction;
+pub use account::{Introduction, Standing};
 use address::Reach;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
 use http::{Answer, Http};

@@ -11,6 +11,7 @@ mod helper;
 mod keychain;
 mod lock;
 mod misses;
+mod note;
 mod record;
 mod rescue;
 mod setbacks;
@@ -25,6 +26,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Place, Record, Secret, Session, Static, StoreChoice};
 use lock::Lock;
+pub use note::Note;
 pub use setbacks::Setbacks;
 
 /// A store that is asked before the files.
@@ -328,18 +330,6 @@ impl<'a> Vault<'a> {
             // A cooldown that stays a little too long does no harm.
             let _ = disk::remove(&path);
         }
-    }
-
-    /// Whether nobody has been told about this today; from now on somebody has. `about` is a digest,
-    /// and the name of a file.
-    #[must_use]
-    pub fn first_today(&self, about: &str) -> bool {
-        let Ok(state) = self.environment.state_directory() else { return false };
-        let path = state.join("told").join(about);
-        let today = (self.clock.now() / 86_400).to_string();
-        let told = disk::read(&path).ok().flatten().is_some_and(|day| day == today.as_bytes());
-        // What cannot be remembered is not said at every call.
-        !told && disk::replace(&path, today.as_bytes()).is_ok()
     }
 
     fn setbacks_path(&self, place: &str) -> Result<PathBuf> {

@@ -17,6 +17,18 @@ pub struct Introduction {
     pub fields: Fields,
 }
 
+/// What a provider thinks of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Good,
+    /// It was revoked, or ended before its time.
+    Dead,
+    /// The page was not there, or spoke of something else.
+    Unsaid,
+    /// There is no page to ask.
+    Unasked,
+}
+
 impl Oauth<'_> {
     /// Who signed in. That it cannot be learned is no reason to throw a good session away.
     pub(super) fn account(
@@ -47,23 +59,25 @@ impl Oauth<'_> {
         Some(introduction(profile, &document, &ids, name, email))
     }
 
-    /// Whether the provider still takes an access token, as a page about the account tells. `None`:
-    /// there is no such page, or it does not tell.
+    /// What the provider thinks of an access token that it issued, as a page about the account tells.
     #[must_use]
-    pub fn takes(&self, profile: &Profile, token: &Secret, fields: &Fields) -> Option<bool> {
-        let openid = || profile.scopes.iter().any(|scope| scope == "openid");
+    pub fn standing(&self, profile: &Profile, token: &Secret, fields: &Fields) -> Standing {
+        let openid = profile.scopes.iter().any(|scope| scope == "openid");
         let url = match &profile.account {
-            Some(source) => source.url.clone(),
-            None if openid() => self.server(profile, metadata::LIFETIME).ok()?.userinfo?,
-            None => return None,
+            Some(source) => Some(source.url.clone()),
+            None if openid => match self.server(profile, metadata::LIFETIME) {
+                Ok(server) => server.userinfo,
+                Err(_) => return Standing::Unsaid,
+            },
+            None => None,
         };
+        let Some(url) = url else { return Standing::Unasked };
         self.ui.log(|| format!("show the token to {url}"));
-        let answer = self.http(profile).get(&url, Some(token), &headers(profile, fields)).ok()?;
-        match answer.status {
-            200..300 => Some(true),
+        match self.http(profile).get(&url, Some(token), &headers(profile, fields)) {
+            Ok(answer) if (200..300).contains(&answer.status) => Standing::Good,
             // RFC 6750 section 3.1: 403 is about what the token allows, and not about its life.
-            401 => Some(false),
-            _ => None,
+            Ok(answer) if answer.status == 401 => Standing::Dead,
+            _ => Standing::Unsaid,
         }
     }
 

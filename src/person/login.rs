@@ -13,7 +13,7 @@ use crate::broker::{PRECAUTION, World, login_command, session, workload};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Caller, Fields, Record, Resource, Secret, Session, TokenKind, timestamp};
-use crate::oauth::{self, Failure, Options};
+use crate::oauth::{self, Failure, Options, Standing};
 use crate::profile::{Flow, Persist, Profile, Source};
 use crate::vault::{Pen, Setbacks, Want};
 
@@ -160,16 +160,20 @@ fn works(
     let until = Some(world.clock.elapsed() + PRECAUTION);
     if session.fresh(token, now, profile.refresh_margin).is_some() {
         let access = session.tokens.access.as_ref();
-        let takes = |access| world.oauth.takes(profile, access, &session.fields);
-        match world.oauth.until(until, || access.and_then(takes)) {
-            Some(true) => return Ok(true),
-            Some(false) => {
+        let standing = access.map_or(Standing::Unasked, |access| {
+            world.oauth.until(until, || world.oauth.standing(profile, access, &session.fields))
+        });
+        match standing {
+            Standing::Good => return Ok(true),
+            Standing::Dead => {
                 session.forget_access();
                 session::keep(session, profile, pen)?;
             }
             // Nothing but a renewal can tell.
-            None if waited || session.tokens.refresh.is_none() => return Ok(true),
-            None => {}
+            Standing::Unsaid | Standing::Unasked if waited || session.tokens.refresh.is_none() => {
+                return Ok(true);
+            }
+            Standing::Unsaid | Standing::Unasked => {}
         }
     }
     let lives = session.fresh(token, now, 0).is_some();

@@ -21,6 +21,7 @@ mod device_screen;
 mod discovery;
 mod docker;
 mod docs;
+mod doubted;
 mod encrypted;
 mod exchange;
 mod faults;

@@ -142,11 +142,14 @@ impl Stage {
     /// A session of profile `lab` as if somebody had signed in: `ACCOUNT [MEMBERS]`.
     fn session(&self, value: &str) {
         let (account, members) = value.split_once(' ').unwrap_or((value, "{}"));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.expect("a clock after 1970").as_secs();
         let mut record = json!({
             "v": 1, "kind": "session", "profile": "lab", "client_id": CLIENT_ID,
             "account": account, "authority": format!("{}/", self.authority.issuer()),
             "access_token": "lab-access", "refresh_token": "lab-refresh",
-            "stored_at": 1_700_000_000,
+            // Its token is too new for a host to have refused it.
+            "stored_at": 1_700_000_000, "renewed_at": now,
         });
         let members: Value = serde_json::from_str(members).expect("JSON members");
         for (name, value) in members.as_object().expect("an object") {
