@@ -39,6 +39,8 @@ pub mod dialect;
 pub mod disk;
 pub mod environment;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod model;
 pub mod oauth;
 pub mod person;
@@ -294,52 +296,4 @@ fn with_world(
         environment,
     };
     work(&world, &mut process.input, &process.output, process.program)
-}
-
-/// What a stranger's bytes reach first, each as one function. tests/fuzz feeds them, and the tests
-/// below its seeds.
-#[cfg(any(test, fuzzing))]
-pub mod fuzzing {
-    pub use crate::dialect::git::fuzz as git_request;
-    pub use crate::oauth::fuzzing::{challenge, claims, handoff, keys, metadata, redirect};
-    pub use crate::oauth::fuzzing::{registration, relay};
-    pub use crate::oauth::fuzzing::{resource_metadata, token_answer};
-    pub use crate::profile::fuzz as configuration;
-    pub use crate::vault::fuzz as record;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fuzzing;
-
-    type Target = (&'static str, fn(&[u8]));
-
-    #[test]
-    fn the_seeds_of_the_fuzz_targets_hold() {
-        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
-        let targets: &[Target] = &[
-            ("claims", fuzzing::claims),
-            ("challenge", fuzzing::challenge),
-            ("configuration", fuzzing::configuration),
-            ("git_request", fuzzing::git_request),
-            ("handoff", fuzzing::handoff),
-            ("keys", fuzzing::keys),
-            ("metadata", fuzzing::metadata),
-            ("record", fuzzing::record),
-            ("redirect", fuzzing::redirect),
-            ("relay", fuzzing::relay),
-            ("registration", fuzzing::registration),
-            ("resource_metadata", fuzzing::resource_metadata),
-            ("token_answer", fuzzing::token_answer),
-        ];
-        for (name, target) in targets {
-            let seeds = crate::disk::entries(&corpus.join(name)).unwrap();
-            let mut count = 0;
-            for seed in seeds {
-                target(&std::fs::read(seed.path).unwrap());
-                count += 1;
-            }
-            assert!(count > 2, "{name} has no seeds");
-        }
-    }
 }

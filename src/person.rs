@@ -8,6 +8,8 @@ mod logout;
 mod setup;
 mod status;
 
+#[cfg(any(test, fuzzing))]
+pub use import::fuzz;
 use std::io::Read;
 use std::path::Path;
 

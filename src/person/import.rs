@@ -186,6 +186,20 @@ fn tokens(access: Option<&str>, refresh: Option<&str>) -> TokenSet {
     }
 }
 
+/// For fuzzing: what is taken over is words.
+///
+/// # Panics
+/// When that is not so.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    for relay in [false, true] {
+        let Ok(Found { tokens, .. }) = read(bytes, relay, 1_700_000_000) else { continue };
+        let all: Vec<_> = [&tokens.access, &tokens.refresh].into_iter().flatten().collect();
+        assert!(!all.is_empty() && all.iter().all(|token| token.is_word()));
+        assert!(tokens.identity.is_none());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

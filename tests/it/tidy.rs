@@ -21,6 +21,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("oauth", &["clock", "disk", "environment", "error", "model", "profile", "program", "ui"]),
     ("broker", &["clock", "environment", "error", "model", "oauth", "profile", "ui", "vault"]),
     ("cli", &["dialect", "error", "model", "profile"]),
+    // Feeds the others, by the whole program too, and is in no release.
+    (
+        "fuzzing",
+        &[
+            "clock",
+            "dialect",
+            "environment",
+            "error",
+            "model",
+            "oauth",
+            "person",
+            "profile",
+            "run_with",
+            "vault",
+        ],
+    ),
     (
         "person",
         &[

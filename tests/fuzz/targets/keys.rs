@@ -1,4 +1,0 @@
-//! What AWS answers.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| valetkey::fuzzing::keys(bytes));
