@@ -54,6 +54,8 @@ pub struct Call<'a> {
     pub input: &'a mut dyn Read,
     pub wire: &'a Wire<'a>,
     pub ask: &'a dyn Fn(&Request) -> Outcome,
+    /// Hides a text that is the answer in the log of a job.
+    pub mask: &'a dyn Fn(&str),
     /// The URLs below which one account answers: an origin, or a path of it that a profile names.
     pub bound: &'a dyn Fn() -> Vec<Bound>,
     /// Lets the next program of this name on PATH that is not ours have the whole call, with our

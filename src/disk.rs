@@ -134,6 +134,18 @@ pub fn rewrite(path: &Path, content: &[u8]) -> Result<()> {
     put(&path, content, found.as_ref()).map_err(failed)
 }
 
+/// Puts a file of mode 0600 in the place of whatever has its name, a link too, in a directory that
+/// others may look into. Nobody sees it with another mode, or half of it, at any time.
+///
+/// # Errors
+/// As `rewrite`.
+pub fn place(path: &Path, content: &[u8]) -> Result<()> {
+    make_directory(path.parent().unwrap_or(Path::new("/")))?;
+    put(path, content, None).map_err(|error| {
+        Error::new(Kind::Failed, format!("cannot write {}", path.display())).because(error)
+    })
+}
+
 /// Makes a directory for a file of the person's own, and those above it, of mode 0700.
 ///
 /// # Errors

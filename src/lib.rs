@@ -257,12 +257,14 @@ fn serve(
             world.profiles.check(None).unwrap_or_else(|error| ui::report(&error));
             world.profiles.bound()
         };
+        let mask = |answer: &str| world.ui.mask(answer);
         let mut call = Call {
             arguments,
             environment,
             input,
             wire: &Wire::new(output),
             ask: &ask,
+            mask: &mask,
             bound: &bound,
             elsewhere: &elsewhere,
         };

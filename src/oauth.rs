@@ -6,6 +6,7 @@ mod address;
 mod answer;
 mod aws;
 mod challenge;
+mod client;
 mod code;
 mod connection;
 mod device;
@@ -20,6 +21,7 @@ mod relay;
 mod service;
 pub mod workload;
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use url::Url;
@@ -28,14 +30,14 @@ use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
 use crate::model::{Fields, Holder, Identity, Secret, TokenSet};
-use crate::profile::{Flow, Profile, Site};
+use crate::profile::{ClientAuth, Flow, Profile, Site};
 use crate::ui::Ui;
 pub use account::{Introduction, Standing};
 use address::Reach;
 use answer::{TokenAnswer, parse_answer, read_token, refused};
-use http::{Answer, Http};
+use http::{Answer, Http, Unanswered};
 use metadata::Server;
-use registration::Client;
+use registration::{Client, Credentials};
 
 /// How long a person may take unless somebody says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
@@ -128,6 +130,8 @@ pub struct Oauth<'a> {
     http: Http<'a>,
     /// For what hosts say that nobody configured.
     guarded: Http<'a>,
+    /// The client that authenticated last, and how.
+    proven: RefCell<Option<(String, ClientAuth)>>,
 }
 
 impl<'a> Oauth<'a> {
@@ -138,7 +142,8 @@ impl<'a> Oauth<'a> {
         hidden: &'a dyn Fn(&str) -> bool,
     ) -> Self {
         let guarded = Http::within(Reach::Outside, environment, clock);
-        Self { ui, clock, environment, hidden, http: Http::new(environment, clock), guarded }
+        let http = Http::new(environment, clock);
+        Self { ui, clock, environment, hidden, http, guarded, proven: RefCell::default() }
     }
 
     /// Does this work with servers until this time of the monotonic clock, and no longer: what is
@@ -179,6 +184,7 @@ impl<'a> Oauth<'a> {
             // Such a site knows no clients.
             Some(_) => Client {
                 id: profile.client_id.clone(),
+                credentials: Credentials::of(profile),
                 redirect: profile.redirect.clone(),
                 kept: false,
             },
@@ -216,9 +222,11 @@ impl<'a> Oauth<'a> {
         flow: Flow,
         client: &Client,
     ) -> Result<TokenSet, Failure> {
-        let Client { id: client_id, redirect, .. } = client;
+        let Client { id: client_id, credentials, redirect, .. } = client;
         let (client_id, redirect) = (client_id.clone(), redirect.clone());
-        let profile = Profile { client_id, redirect, ..profile.clone() };
+        let Credentials { secret: client_secret, method: client_auth } = credentials.clone();
+        let profile =
+            Profile { client_id, client_secret, client_auth, redirect, ..profile.clone() };
         let attempt = Attempt { oauth: self, profile: &profile, options, server };
         match (flow, &profile.site) {
             (Flow::Relay, Some(Site::Relay(relay))) => relay::sign_in(&attempt, relay),
@@ -239,18 +247,11 @@ impl<'a> Oauth<'a> {
         client_id: &str,
         refresh: &Secret,
     ) -> Result<TokenSet, Failure> {
-        let endpoint = match &profile.endpoints.token {
-            Some(endpoint) => endpoint.clone(),
-            None => self.server(profile, metadata::LIFETIME)?.token()?,
-        };
-        let mut form = vec![
-            ("grant_type", "refresh_token"),
-            ("refresh_token", refresh.expose()),
-            ("client_id", client_id),
-        ];
-        form.extend(self.common(profile));
+        let (endpoint, server) = self.token_endpoint(profile)?;
+        let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
+        form.extend(common(profile));
         self.ui.log(|| format!("refresh at {endpoint}"));
-        let answer = self.http(profile).post(&endpoint, &form)?;
+        let answer = self.post_as(profile, client_id, server.as_ref(), &endpoint, &form)?;
         self.issued(profile, client_id, None, &answer).map_err(|failure| match failure {
             // A registration ends with all that was issued to it.
             Failure::Other(error)
@@ -265,6 +266,17 @@ impl<'a> Oauth<'a> {
             }
             failure => failure,
         })
+    }
+
+    /// The token endpoint, and the server's own description where it was needed to find it.
+    fn token_endpoint(&self, profile: &Profile) -> Result<(Url, Option<Server>), Failure> {
+        match &profile.endpoints.token {
+            Some(endpoint) => Ok((endpoint.clone(), None)),
+            None => {
+                let server = self.server(profile, metadata::LIFETIME)?;
+                Ok((server.token()?, Some(server)))
+            }
+        }
     }
 
     /// What an answer issues: an access token, or the ID token that a host of the profile wants.
@@ -311,22 +323,20 @@ impl<'a> Oauth<'a> {
         {
             return self.give_back(profile, &workload.exchange, tokens);
         }
-        let endpoint = match &profile.endpoints.revocation {
-            Some(endpoint) => endpoint.clone(),
-            None => match self.server(profile, metadata::LIFETIME)?.revocation {
-                Some(endpoint) => endpoint,
-                None => return Ok(false),
-            },
+        let (endpoint, server) = match &profile.endpoints.revocation {
+            Some(endpoint) => (endpoint.clone(), None),
+            None => {
+                let server = self.server(profile, metadata::LIFETIME)?;
+                match &server.revocation {
+                    Some(endpoint) => (endpoint.clone(), Some(server)),
+                    None => return Ok(false),
+                }
+            }
         };
         let revoke = |kind: &str, token: &Option<Secret>| {
             let Some(token) = token else { return Ok(true) };
-            let mut form = vec![
-                ("token", token.expose()),
-                ("token_type_hint", kind),
-                ("client_id", client_id),
-            ];
-            form.extend(client_secret(profile));
-            let answer = self.http(profile).post(&endpoint, &form)?;
+            let form = [("token", token.expose()), ("token_type_hint", kind)];
+            let answer = self.post_as(profile, client_id, server.as_ref(), &endpoint, &form)?;
             self.ui.log(|| format!("revoke {kind} at {endpoint}: {}", answer.status));
             match answer.status {
                 200..300 => Ok(true),
@@ -356,14 +366,6 @@ impl<'a> Oauth<'a> {
     /// `age`: how many seconds old the server's description may be.
     fn server(&self, profile: &Profile, age: u64) -> Result<Server, Failure> {
         metadata::find(profile, age, self.http(profile), self.environment, self.clock, self.ui)
-    }
-
-    /// The parameters that every token request of a profile carries.
-    fn common<'p>(&self, profile: &'p Profile) -> Vec<(&'static str, &'p str)> {
-        let mut form: Vec<(&str, &str)> = client_secret(profile).into_iter().collect();
-        form.extend(profile.audience.as_deref().map(|audience| ("audience", audience)));
-        form.extend(profile.resource.as_deref().map(|resource| ("resource", resource)));
-        form
     }
 
     /// A browser on this machine if there is one, because a code that is typed elsewhere can be
@@ -436,9 +438,14 @@ impl Attempt<'_> {
     /// Posts to the token endpoint with what every such request carries.
     fn token(&self, form: &[(&str, &str)]) -> Result<Answer, Failure> {
         let mut form = form.to_vec();
-        form.push(("client_id", &self.profile.client_id));
-        form.extend(self.oauth.common(self.profile));
-        Ok(self.oauth.http(self.profile).post(&self.server.token()?, &form)?)
+        form.extend(common(self.profile));
+        Ok(self.post(&self.server.token()?, &form)?)
+    }
+
+    /// Posts as the client of this sign-in.
+    fn post(&self, endpoint: &Url, form: &[(&str, &str)]) -> Result<Answer, Unanswered> {
+        let id = &self.profile.client_id;
+        self.oauth.post_as(self.profile, id, Some(self.server), endpoint, form)
     }
 
     /// Reads the answer that a sign-in ends with.
@@ -470,8 +477,11 @@ impl Attempt<'_> {
     }
 }
 
-fn client_secret(profile: &Profile) -> Option<(&'static str, &str)> {
-    profile.client_secret.as_ref().map(|secret| ("client_secret", secret.expose()))
+/// The parameters that every authorization and token request of a profile carries.
+fn common(profile: &Profile) -> Vec<(&'static str, &str)> {
+    let audience = profile.audience.as_deref().map(|audience| ("audience", audience));
+    let resource = profile.resource.as_deref().map(|resource| ("resource", resource));
+    audience.into_iter().chain(resource).collect()
 }
 
 /// For fuzzing: whatever a server says, no token comes in that is more than a word, and no

@@ -2,6 +2,7 @@
 //! the user's word; nothing a server says can add an origin to it. This room never connects.
 
 mod builtin;
+mod client;
 mod config;
 mod distributor;
 mod entry;
@@ -23,6 +24,7 @@ use crate::model::{
     Bound, Key, Offer, Place, Resource, Scheme, Secret, StoreChoice, TokenKind, is_below,
 };
 pub use builtin::{PROVIDERS, Provider};
+pub use client::{ClientAuth, Redirect};
 use file::Configured;
 pub use remembered::Found;
 pub use service::{Service, environment_token, unclear_variable};
@@ -103,6 +105,8 @@ pub struct Profile {
     pub client_id: String,
     /// For providers that want one of public clients too; not confidential (RFC 8252 section 8.5).
     pub client_secret: Option<Secret>,
+    /// How the secret is shown. `None`: as the server wants it.
+    pub client_auth: Option<ClientAuth>,
     pub scopes: Vec<String>,
     pub audience: Option<String>,
     /// Resource indicator (RFC 8707).
@@ -190,16 +194,6 @@ pub struct Endpoints {
     pub device_authorization: Option<Url>,
     pub revocation: Option<Url>,
     pub userinfo: Option<Url>,
-}
-
-/// The loopback redirect (RFC 8252 section 7.3).
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-pub struct Redirect {
-    /// `127.0.0.1`, `[::1]` or `localhost`.
-    pub host: String,
-    /// Tried in order; 0 lets the system choose.
-    pub ports: Vec<u16>,
-    pub path: String,
 }
 
 /// Where the account's name is learned: a JSON document and pointers into it (RFC 6901).
@@ -535,9 +529,12 @@ impl Profile {
         let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref());
         let issuer = issuer.map_or(home.as_str(), Url::as_str);
         let what = format!("{issuer} knows no client of the name valetkey");
+        let redirect = self.own_redirect();
         Error::new(Kind::Configuration, what).hint(format!(
-            "register a public client with the redirect URI http://127.0.0.1/callback there, then \
-             {}; or make a token there, then valetkey login --token-stdin {home}",
+            "register a public client with the redirect URI http://{}{} there, then {}; or make \
+             a token there, then valetkey login --token-stdin {home}",
+            redirect.host,
+            redirect.path,
             self.with_client_id()
         ))
     }

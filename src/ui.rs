@@ -165,11 +165,13 @@ impl<'a> Ui<'a> {
         to_stderr(&format!("warning: {}", sanitize(text)));
     }
 
-    /// Lets GitHub Actions hide a token wherever it would show up in the log of the job. The
-    /// runner reads the line, and shows it to nobody.
-    pub fn mask(&self, token: &str) {
-        if self.environment.get("GITHUB_ACTIONS").is_some() {
-            to_stderr(&format!("::add-mask::{token}"));
+    /// Lets GitHub Actions hide what we answer a script wherever it would show up in the log of the
+    /// job: the runner reads the line, and shows it to nobody. For nothing else: a caller that
+    /// quotes our standard error puts it in the middle of a line, which no runner reads.
+    pub fn mask(&self, answer: &str) {
+        let word = !answer.is_empty() && answer.bytes().all(|byte| byte.is_ascii_graphic());
+        if word && self.environment.raw("GITHUB_ACTIONS").is_some() {
+            to_stderr(&format!("::add-mask::{answer}"));
         }
     }
 

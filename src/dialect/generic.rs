@@ -125,6 +125,7 @@ fn serve(
     match (call.ask)(&request) {
         Outcome::Found(mut credential) => match write(said(&mut credential, set)?) {
             Some(line) => {
+                mask(call, &credential, &line);
                 call.wire.send(line.as_bytes())?;
                 Ok(Served::default())
             }
@@ -142,6 +143,14 @@ fn serve(
             "add a [profile] with this origin to config.toml, then valetkey login",
         ),
     }
+}
+
+/// A script may print the answer: what stands in it, and nothing else, is hidden first.
+fn mask(call: &Call<'_>, credential: &Credential, line: &str) {
+    let (_, value) = credential.header();
+    let proof = value.expose().rsplit(' ').next().unwrap_or_default();
+    let all = [credential.secret.expose(), proof];
+    all.into_iter().find(|secret| line.contains(secret)).into_iter().for_each(call.mask);
 }
 
 /// The credential with what the caller says about its fields.

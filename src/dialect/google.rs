@@ -60,9 +60,7 @@ fn serve(call: &mut Call<'_>) -> Result<Served> {
     let answer = success(kind, &credential);
     // A file without an end would be read for ever.
     if let Some(path) = output.filter(|path| path.is_absolute() && credential.expires.is_some()) {
-        // What lies there may be readable by others, and its mode would stay.
-        disk::remove(path)?;
-        disk::rewrite(path, answer.as_bytes())?;
+        disk::place(path, answer.as_bytes())?;
     }
     call.wire.send(answer.as_bytes())?;
     Ok(Served::default())

@@ -61,8 +61,6 @@ impl Oauth<'_> {
         let Some(expires) = element(&text, "Expiration").and_then(timestamp::seconds) else {
             return Err(unusable("does not say when its keys end"));
         };
-        self.ui.mask(secret);
-        self.ui.mask(session);
         let keys = json!({
             "AccessKeyId": id, "SecretAccessKey": secret, "SessionToken": session,
         });

@@ -3,7 +3,7 @@
 //! gets its answer and changes nothing.
 
 pub(super) mod handoff;
-mod listener;
+pub(super) mod listener;
 
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use url::Url;
 
 use super::answer::{parse_answer, read_token, refused, said};
 use super::http::Answer;
-use super::{Attempt, Failure, TIMEOUT, client_secret};
+use super::{Attempt, Failure, TIMEOUT, common};
 use crate::error::{Error, Kind};
 use crate::model::{Secret, TokenSet};
 use crate::profile::Flow;
@@ -176,10 +176,9 @@ impl Pending<'_> {
         let request = self.request();
         let request = match &server.pushed {
             Some(endpoint) if server.requires_pushed || profile.pushed => {
-                let mut form: Vec<(&str, &str)> =
+                let form: Vec<(&str, &str)> =
                     request.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                form.extend(client_secret(profile));
-                let answer = oauth.http(profile).post(endpoint, &form)?;
+                let answer = self.attempt.post(endpoint, &form)?;
                 oauth.ui.log(|| format!("push the request to {endpoint}: {}", answer.status));
                 vec![("client_id", profile.client_id.clone()), ("request_uri", pushed(&answer)?)]
             }
@@ -198,7 +197,7 @@ impl Pending<'_> {
 
     /// RFC 6749 section 4.1.1, RFC 7636 section 4.3, RFC 8707 section 2.1.
     fn request(&self) -> Vec<(&'static str, String)> {
-        let Attempt { oauth, profile, options, .. } = self.attempt;
+        let Attempt { profile, options, .. } = self.attempt;
         let mut request = vec![
             ("response_type", "code".to_owned()),
             ("client_id", profile.client_id.clone()),
@@ -215,8 +214,7 @@ impl Pending<'_> {
         if !scope.is_empty() {
             request.push(("scope", scope));
         }
-        let common = oauth.common(profile).into_iter().filter(|(name, _)| *name != "client_secret");
-        request.extend(common.map(|(name, value)| (name, value.to_owned())));
+        request.extend(common(profile).into_iter().map(|(name, value)| (name, value.to_owned())));
         request.extend(options.account.clone().map(|account| ("login_hint", account)));
         request
     }

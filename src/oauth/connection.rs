@@ -60,7 +60,7 @@ pub(super) fn tls(
 ) -> Result<Arc<ClientConfig>, Box<dyn std::error::Error + Send + Sync>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut extra = Vec::new();
-    if let Some(path) = environment.get("SSL_CERT_FILE") {
+    if let Some(path) = environment.raw("SSL_CERT_FILE") {
         extra = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
     }
     let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider))?;

@@ -9,7 +9,7 @@ use url::Url;
 use super::answer::{TokenAnswer, parse_answer, read_token, seconds};
 use super::code::{challenge, random};
 use super::http::Answer;
-use super::{Attempt, Failure, qr};
+use super::{Attempt, Failure, common, qr};
 use crate::error::{Error, Kind};
 use crate::model::{Secret, TokenSet};
 use crate::profile::{is_loopback, is_safe};
@@ -42,11 +42,11 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
     let Attempt { oauth, profile, options, server } = attempt;
     let endpoint = server.device_authorization.as_ref().ok_or_else(|| unusable(attempt, "none"))?;
     let scope = attempt.scope();
-    let mut form = vec![("client_id", profile.client_id.as_str())];
+    let mut form: Vec<(&str, &str)> = Vec::new();
     if !scope.is_empty() {
         form.push(("scope", &scope));
     }
-    form.extend(oauth.common(profile));
+    form.extend(common(profile));
     attempt.caller_is_there()?;
     let verifier = Secret::new(random()?);
     let challenge = challenge(&verifier);
@@ -55,7 +55,7 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
     let ask = |binding: bool| {
         let bound = bound.into_iter().filter(|_| binding);
         let form: Vec<_> = form.iter().copied().chain(bound).collect();
-        oauth.http(profile).post(endpoint, &form)
+        attempt.post(endpoint, &form)
     };
     let mut answer = ask(binding)?;
     // Some servers want PKCE here too, and publish that nowhere.

@@ -178,9 +178,37 @@ impl<'a> Http<'a> {
         form: &[(&str, &str)],
         accept: &str,
     ) -> Result<Answer, Unanswered> {
+        let request = request(Method::POST, url).header(ACCEPT, accept);
+        self.send_form(url, request, form)
+    }
+
+    /// As `post`, with a client's id and secret in the header: what follows `Basic`.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn post_basic(
+        &self,
+        url: &Url,
+        form: &[(&str, &str)],
+        pair: &Secret,
+        secret: &Secret,
+    ) -> Result<Answer, Unanswered> {
+        let request = request(Method::POST, url).header(ACCEPT, JSON);
+        let request = request.header(AUTHORIZATION, format!("Basic {}", pair.expose()));
+        let mut answer = self.send_form(url, request, form)?;
+        let long = |secret: &&Secret| secret.expose().len() >= SHORTEST;
+        answer.sent.extend([pair, secret].into_iter().filter(long).cloned());
+        Ok(answer)
+    }
+
+    fn send_form(
+        &self,
+        url: &Url,
+        request: request::Builder,
+        form: &[(&str, &str)],
+    ) -> Result<Answer, Unanswered> {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = request(Method::POST, url).header(ACCEPT, accept).header(CONTENT_TYPE, FORM);
-        let mut answer = self.send(url, request, Some(body))?;
+        let mut answer = self.send(url, request.header(CONTENT_TYPE, FORM), Some(body))?;
         let secret =
             |(name, value): &&(&str, &str)| SECRETS.contains(name) && value.len() >= SHORTEST;
         answer.sent.extend(form.iter().filter(secret).map(|(_, value)| Secret::new(*value)));

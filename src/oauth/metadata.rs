@@ -40,6 +40,8 @@ pub(super) struct Server {
     pub(super) takes_client_documents: bool,
     /// It promises `iss` in every redirect (RFC 9207 section 3).
     pub(super) promises_issuer: bool,
+    /// `None`: it does not say how a client shows who it is at the token endpoint.
+    pub(super) client_auth: Option<Vec<String>>,
     scopes: Vec<String>,
     /// `None`: it does not say which grants it takes.
     grants: Option<Vec<String>>,
@@ -63,6 +65,7 @@ struct Document {
     client_id_metadata_document_supported: bool,
     scopes_supported: Option<Vec<String>>,
     grant_types_supported: Option<Vec<String>>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
     code_challenge_methods_supported: Option<Vec<String>>,
@@ -244,6 +247,7 @@ fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
         pushed: document.pushed_authorization_request_endpoint,
         requires_pushed: document.require_pushed_authorization_requests,
         takes_client_documents: document.client_id_metadata_document_supported,
+        client_auth: document.token_endpoint_auth_methods_supported,
         scopes: document.scopes_supported.unwrap_or_default(),
         grants: document.grant_types_supported,
         promises_issuer: document.authorization_response_iss_parameter_supported,

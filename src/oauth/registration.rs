@@ -7,15 +7,17 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
+use zeroize::Zeroizing;
 
-use super::answer::{parse_answer, refused, said};
+use super::answer::{cut, parse_answer, refused, said};
+use super::code::listener;
 use super::http::Answer;
 use super::metadata::Server;
 use super::{Failure, Oauth, Options, device};
 use crate::disk;
 use crate::error::{Error, Kind};
-use crate::model::fingerprint;
-use crate::profile::{Flow, Profile, Redirect};
+use crate::model::{Secret, fingerprint};
+use crate::profile::{ClientAuth, Flow, Profile, Redirect, Source};
 
 const CODE: &str = "authorization_code";
 const REFRESH: &str = "refresh_token";
@@ -23,9 +25,25 @@ const REFRESH: &str = "refresh_token";
 /// The client of one sign-in.
 pub(super) struct Client {
     pub(super) id: String,
+    pub(super) credentials: Credentials,
     pub(super) redirect: Redirect,
     /// It was registered at an earlier sign-in, and may be gone by now.
     pub(super) kept: bool,
+}
+
+/// What a client shows beside its id.
+#[derive(Clone)]
+pub(super) struct Credentials {
+    pub(super) secret: Option<Secret>,
+    /// `None`: as the server wants it.
+    pub(super) method: Option<ClientAuth>,
+}
+
+impl Credentials {
+    /// Those that the user wrote.
+    pub(super) fn of(profile: &Profile) -> Self {
+        Self { secret: profile.client_secret.clone(), method: profile.client_auth }
+    }
 }
 
 /// A registration as it is kept.
@@ -33,7 +51,14 @@ pub(super) struct Client {
 struct Kept {
     issuer: Url,
     client_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_secret: Option<Zeroizing<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_endpoint_auth_method: Option<ClientAuth>,
     redirect_uris: Vec<String>,
+    /// The port of one of them, where any would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
     grant_types: Vec<String>,
     /// Unix time in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +69,7 @@ struct Kept {
 #[derive(Deserialize)]
 struct Registered {
     client_id: Option<String>,
+    client_secret: Option<Zeroizing<String>>,
     token_endpoint_auth_method: Option<String>,
     /// Zero: never.
     client_secret_expires_at: Option<u64>,
@@ -61,9 +87,19 @@ impl Oauth<'_> {
         server: &Server,
         flow: Flow,
     ) -> Result<Client, Failure> {
+        let credentials = Credentials::of(profile);
         let known = |id: &str| {
-            Ok(Client { id: id.to_owned(), redirect: profile.redirect.clone(), kept: false })
+            let redirect = profile.own_redirect();
+            Ok(Client {
+                id: id.to_owned(),
+                credentials: credentials.clone(),
+                redirect,
+                kept: false,
+            })
         };
+        // Whoever the user did not name could take another server's code for its own, where both
+        // redirects are at one place and none says whose it is (RFC 9700 section 4.4).
+        let told_apart = profile.source == Source::Configured || server.promises_issuer;
         if !profile.client_id.is_empty() && profile.lacks_secret() {
             return Err(Failure::Other(profile.no_client()));
         }
@@ -71,13 +107,16 @@ impl Oauth<'_> {
             return known(&profile.client_id);
         }
         if let Some(url) =
-            options.client_metadata.as_ref().filter(|_| server.takes_client_documents)
+            options.client_metadata.as_ref().filter(|_| server.takes_client_documents && told_apart)
         {
-            return known(url.as_str());
+            // The document says where it is called, and that is the plain place.
+            let redirect = profile.redirect.clone();
+            let credentials = Credentials { secret: None, method: None };
+            return Ok(Client { id: url.to_string(), credentials, redirect, kept: false });
         }
         match (&profile.issuer, &server.registration) {
             (Some(issuer), Some(endpoint)) => {
-                self.registered(profile, server, flow, issuer, endpoint)
+                self.registered(profile, options.port, server, flow, issuer, endpoint)
             }
             _ => Err(Failure::Other(profile.no_client())),
         }
@@ -86,69 +125,126 @@ impl Oauth<'_> {
     fn registered(
         &self,
         profile: &Profile,
+        wish: Option<u16>,
         server: &Server,
         flow: Flow,
         issuer: &Url,
         endpoint: &Url,
     ) -> Result<Client, Failure> {
-        let redirect = redirect_of(profile, issuer);
-        let redirect_uris = redirect_uris(&redirect);
+        let redirect = profile.redirect_at(issuer);
         let needed = if flow == Flow::Device { device::GRANT } else { CODE };
         let kept = self.kept(issuer).filter(|kept| {
             let alive = kept.expires.is_none_or(|expires| expires > self.clock.now());
             let fits = kept.grant_types.iter().any(|grant| grant == needed);
-            alive && fits && kept.redirect_uris == redirect_uris
+            let there = wish.is_none_or(|wish| names_port(&kept.redirect_uris, wish));
+            let free = kept.port.is_none_or(|port| wish.is_some() || listener::is_free(port));
+            let same = kept.redirect_uris.iter().all(|uri| is_at(uri, &redirect));
+            alive && fits && there && free && same
         });
-        if let Some(Kept { client_id: id, .. }) = kept {
-            return Ok(Client { id, redirect, kept: true });
+        if let Some(kept) = kept {
+            let redirect = redirect.at_port(kept.port);
+            let credentials = kept.credentials();
+            return Ok(Client { id: kept.client_id, credentials, redirect, kept: true });
         }
-        let wanted = |grant_types: Vec<String>| Kept {
+        // Some servers compare the port too (against RFC 8252 section 7.3), so one is named beside
+        // those without, and is the first that is tried.
+        let port = match redirect.ports.as_slice() {
+            [0] => wish.or_else(listener::free),
+            _ => wish,
+        };
+        let uris = redirect_uris(&redirect, port);
+        let mut wanted = Kept {
             issuer: issuer.clone(),
             client_id: String::new(),
-            redirect_uris: redirect_uris.clone(),
-            grant_types,
+            client_secret: None,
+            token_endpoint_auth_method: Some(wanted_method(server)),
+            redirect_uris: uris,
+            port,
+            grant_types: grant_types(server, needed),
             expires: None,
         };
-        let grants = grant_types(server, needed);
-        let several = grants.len() > 2;
-        let registration = match self.register(profile, endpoint, wanted(grants)) {
-            // Some servers have one way in for each client (django-oauth-toolkit).
-            Err(Failure::Other(error)) if several && error.kind == Kind::Rejected => {
-                self.ui.log(|| format!("{}; trying with {needed} alone", error.what));
-                let grants = vec![needed.to_owned(), REFRESH.to_owned()];
-                self.register(profile, endpoint, wanted(grants))
+        let registration = loop {
+            match self.register(profile, server, endpoint, &wanted) {
+                Err(Failure::Other(error)) if error.kind == Kind::Rejected => {
+                    if !self.ask_for_less(&mut wanted, needed, &error) {
+                        return Err(Failure::Other(error));
+                    }
+                }
+                answer => break answer?,
             }
-            answer => answer,
-        }?;
-        let id = registration.client_id.clone();
+        };
+        let (id, credentials) = (registration.client_id.clone(), registration.credentials());
         if let Some(path) = self.registration_path(issuer) {
             // One that cannot be kept is made again.
-            let content = serde_json::to_vec(&registration).unwrap_or_default();
+            let content = Zeroizing::new(serde_json::to_vec(&registration).unwrap_or_default());
             let _ = disk::replace(&path, &content);
         }
-        Ok(Client { id, redirect, kept: false })
+        let redirect = redirect.at_port(registration.port);
+        Ok(Client { id, credentials, redirect, kept: false })
     }
 
-    /// RFC 7591 section 3.1, as a public native client.
-    fn register(&self, profile: &Profile, endpoint: &Url, wanted: Kept) -> Result<Kept, Failure> {
+    /// What a server that refused may take; `false` where there is nothing more to leave out.
+    fn ask_for_less(&self, wanted: &mut Kept, needed: &str, refused: &Error) -> bool {
+        let about = |word: &str| refused.what.contains(word);
+        let public = wanted.token_endpoint_auth_method == Some(ClientAuth::None);
+        if about("redirect_uri") && wanted.redirect_uris.len() > 1 {
+            // Without a port, or on the other family, is more than some read.
+            let last = wanted.redirect_uris.pop();
+            wanted.redirect_uris = last.into_iter().collect();
+        } else if about("auth_method") && public {
+            wanted.token_endpoint_auth_method = Some(ClientAuth::Basic);
+        } else if wanted.grant_types.len() > 2 {
+            // Some servers have one way in for each client (django-oauth-toolkit).
+            wanted.grant_types = vec![needed.to_owned(), REFRESH.to_owned()];
+        } else {
+            return false;
+        }
+        self.ui.log(|| format!("{}; trying with less", refused.what));
+        true
+    }
+
+    /// RFC 7591 section 3.1, as a native client, and a public one where the server takes those.
+    fn register(
+        &self,
+        profile: &Profile,
+        server: &Server,
+        endpoint: &Url,
+        wanted: &Kept,
+    ) -> Result<Kept, Failure> {
         let code = wanted.grant_types.iter().any(|grant| grant == CODE);
         let document = json!({
             "client_name": "valetkey",
             "application_type": "native",
-            "token_endpoint_auth_method": "none",
+            "token_endpoint_auth_method": wanted.token_endpoint_auth_method,
             "grant_types": wanted.grant_types,
             "response_types": if code { vec!["code"] } else { Vec::new() },
             "redirect_uris": wanted.redirect_uris,
         });
         let answer = self.http(profile).post_json(endpoint, &document)?;
         self.ui.log(|| format!("register at {endpoint}: {}", answer.status));
-        let (client_id, expires) = read(&answer).map_err(|failure| match failure {
-            Failure::Other(error) => {
-                Failure::Other(error.hint(profile.no_client().hint.unwrap_or_default()))
-            }
-            failure => failure,
-        })?;
-        Ok(Kept { client_id, expires, ..wanted })
+        let told =
+            read(&answer, server.client_auth.as_deref()).map_err(|failure| match failure {
+                Failure::Other(error) => {
+                    Failure::Other(error.hint(profile.no_client().hint.unwrap_or_default()))
+                }
+                failure => failure,
+            })?;
+        Ok(Kept {
+            issuer: wanted.issuer.clone(),
+            client_id: told.id,
+            client_secret: told.secret,
+            token_endpoint_auth_method: told.method,
+            redirect_uris: wanted.redirect_uris.clone(),
+            port: wanted.port,
+            grant_types: wanted.grant_types.clone(),
+            expires: told.expires,
+        })
+    }
+
+    /// What a client that we registered shows beside its id; `None` where it is not one of those.
+    pub(super) fn registered_as(&self, profile: &Profile, client_id: &str) -> Option<Credentials> {
+        let kept = self.kept(profile.issuer.as_ref()?)?;
+        (kept.client_id == client_id).then(|| kept.credentials())
     }
 
     /// Forgets a registration that its issuer does not know any more; `false` where the client was
@@ -172,8 +268,23 @@ impl Oauth<'_> {
     }
 }
 
-/// The client id, and when it ends.
-fn read(answer: &Answer) -> Result<(String, Option<u64>), Failure> {
+impl Kept {
+    fn credentials(&self) -> Credentials {
+        let secret = self.client_secret.as_ref().map(|secret| Secret::new(secret.as_str()));
+        Credentials { secret, method: self.token_endpoint_auth_method }
+    }
+}
+
+/// What a server says of a client that it registered.
+struct Told {
+    id: String,
+    secret: Option<Zeroizing<String>>,
+    method: Option<ClientAuth>,
+    expires: Option<u64>,
+}
+
+/// `offered`: how clients show who they are, by the server's metadata.
+fn read(answer: &Answer, offered: Option<&[String]>) -> Result<Told, Failure> {
     let parsed: Option<Registered> = parse_answer(answer);
     let parsed = match (answer.status, parsed) {
         (500.. | 429 | 408, _) => return Err(answer.transient()),
@@ -183,19 +294,56 @@ fn read(answer: &Answer) -> Result<(String, Option<u64>), Failure> {
     let unusable = |what: &str| {
         Err(Failure::Other(Error::new(Kind::Rejected, format!("{} {what}", answer.host))))
     };
-    if let Some(error) = &parsed.error {
+    if let Some(error) = parsed.error.as_ref().filter(|error| !error.is_empty()) {
         let said = said(error, parsed.error_description.as_deref());
         return unusable(&format!("registers no client: {said}"));
     }
-    if parsed.token_endpoint_auth_method.is_some_and(|method| method != "none") {
-        return unusable("registers only clients that have a secret");
-    }
-    let plain = |id: &String| {
-        (1..=1_000).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+    let plain = |text: &str| {
+        // RFC 6749 appendix A.1.
+        let visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+        (1..=1_000).contains(&text.len()) && text.bytes().all(visible)
     };
     let client_id = parsed.client_id.filter(|_| matches!(answer.status, 200 | 201));
-    let client_id = client_id.filter(plain).ok_or_else(|| Failure::Other(refused(answer)))?;
-    Ok((client_id, parsed.client_secret_expires_at.filter(|expires| *expires != 0)))
+    let client_id = client_id.filter(|id| plain(id));
+    let id = client_id.ok_or_else(|| Failure::Other(refused(answer)))?;
+    let secret = parsed.client_secret.filter(|secret| !secret.is_empty());
+    // A secret is any text, but one that no form or header was made for is none.
+    if secret.as_ref().is_some_and(|secret| secret.len() > 10_000) {
+        return unusable("gave this client a secret that is too long");
+    }
+    let named = [ClientAuth::None, ClientAuth::Basic, ClientAuth::Post];
+    let named = |name: &str| named.into_iter().find(|method| method.name() == name);
+    let method = match (parsed.token_endpoint_auth_method.as_deref(), &secret) {
+        // RFC 7591 section 2: basic where nothing is said, unless the server says so elsewhere.
+        (None | Some(""), Some(_)) => match offered {
+            None => Some(ClientAuth::Basic),
+            Some(all) if all.iter().any(|name| name.starts_with("client_secret_")) => None,
+            Some(_) => Some(ClientAuth::None),
+        },
+        (None | Some(""), None) => Some(ClientAuth::None),
+        (Some(name), secret) => match (named(name), secret) {
+            (None, _) => {
+                let what =
+                    format!("registers only clients that show who they are by {}", cut(name));
+                return unusable(&what);
+            }
+            (Some(ClientAuth::Basic | ClientAuth::Post), None) => {
+                return unusable("registers only clients with a secret, and gives none");
+            }
+            (method, _) => method,
+        },
+    };
+    // Zero: never.
+    let expires = parsed.client_secret_expires_at.filter(|expires| *expires != 0);
+    Ok(Told { id, secret: secret.filter(|_| method != Some(ClientAuth::None)), method, expires })
+}
+
+/// How we ask to show who we are: a public client has no secret that could be lost.
+fn wanted_method(server: &Server) -> ClientAuth {
+    let Some(offered) = &server.client_auth else { return ClientAuth::None };
+    let all = [ClientAuth::None, ClientAuth::Basic, ClientAuth::Post];
+    let offers = |method: &ClientAuth| offered.iter().any(|name| name == method.name());
+    all.into_iter().find(offers).unwrap_or(ClientAuth::None)
 }
 
 /// For fuzzing: whatever a server answers, a client id is a word, and a message tame.
@@ -205,8 +353,8 @@ fn read(answer: &Answer) -> Result<(String, Option<u64>), Failure> {
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(body: &[u8]) {
     for status in [201, 400] {
-        match read(&Answer::scripted(status, "application/json", body)) {
-            Ok((client_id, _)) => assert!(client_id.bytes().all(|byte| byte.is_ascii_graphic())),
+        match read(&Answer::scripted(status, "application/json", body), None) {
+            Ok(told) => assert!(told.id.bytes().all(|byte| (b' '..=b'~').contains(&byte))),
             Err(Failure::Transient(error) | Failure::Other(error)) => {
                 assert!(!error.what.chars().any(char::is_control));
             }
@@ -215,25 +363,34 @@ pub fn fuzz(body: &[u8]) {
     }
 }
 
-/// Where the browser comes home. RFC 8252 section 8.10: no two servers have the same place.
-fn redirect_of(profile: &Profile, issuer: &Url) -> Redirect {
-    let own = profile.redirect.clone();
-    if own != Redirect::default() {
-        return own;
-    }
-    let path = format!("{}/{}", own.path, &fingerprint(issuer.as_str().as_bytes())[..8]);
-    Redirect { path, ..own }
-}
-
-/// RFC 8252 section 7.3: the port is not part of it, unless the user wants certain ones.
-fn redirect_uris(redirect: &Redirect) -> Vec<String> {
+/// RFC 8252 section 7.3: the port is not part of it, unless the user wants certain ones; `port` is
+/// for servers that think otherwise.
+fn redirect_uris(redirect: &Redirect, port: Option<u16>) -> Vec<String> {
     let Redirect { host, ports, path } = redirect;
     let any = |host: &str| format!("http://{host}{path}");
-    match ports.as_slice() {
+    let at = |port: &u16| format!("http://{host}:{port}{path}");
+    let mut uris = match ports.as_slice() {
         [0] if host == "127.0.0.1" => vec![any(host), any("[::1]")],
         [0] => vec![any(host)],
-        ports => ports.iter().map(|port| format!("http://{host}:{port}{path}")).collect(),
-    }
+        ports => ports.iter().map(at).collect(),
+    };
+    let more = port.as_ref().map(at).filter(|uri| !uris.contains(uri));
+    uris.extend(more);
+    uris
+}
+
+fn names_port(uris: &[String], port: u16) -> bool {
+    let port = Some(port);
+    uris.iter().any(|uri| Url::parse(uri).is_ok_and(|uri| uri.port_or_known_default() == port))
+}
+
+/// Whether a registered URI is one that this redirect can be at.
+fn is_at(uri: &str, redirect: &Redirect) -> bool {
+    let Ok(url) = Url::parse(uri) else { return false };
+    let host = url.host_str().unwrap_or_default();
+    let own = host == redirect.host || (host == "[::1]" && redirect.host == "127.0.0.1");
+    let listed = redirect.ports == [0] || url.port().is_some();
+    url.path() == redirect.path && own && listed
 }
 
 /// What this sign-in needs, and what the next one could.

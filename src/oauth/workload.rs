@@ -5,11 +5,13 @@ mod claims;
 mod exchange;
 mod platform;
 
+use url::Url;
+
 use super::{Failure, Oauth};
 use crate::error::{Error, Kind};
 use crate::model::{Secret, TokenSet};
-use crate::profile::Profile;
-use crate::profile::workload::Workload;
+use crate::profile::workload::{Exchange, Workload};
+use crate::profile::{Prefix, Profile};
 
 #[cfg(any(test, fuzzing))]
 pub use claims::fuzz;
@@ -29,6 +31,34 @@ pub struct Admitted {
 struct Vouched {
     token: Secret,
     source: String,
+    chosen: Chosen,
+}
+
+/// Who said whom the identity token is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Chosen {
+    /// We did, when we asked for it.
+    Us,
+    /// The user named this very token, whatever it is for.
+    User,
+    /// Its platform did, for whomever.
+    Platform,
+}
+
+/// Whom an identity token may be for, to be shown to the server of this exchange: what the table
+/// says, and nothing else, or whoever takes the token.
+fn audiences(profile: &Profile, workload: &Workload, audience: &str) -> Vec<String> {
+    let mut audiences = vec![audience.to_owned()];
+    if workload.audience.is_none() {
+        audiences.extend(profile.audience.clone());
+        let servers = [&profile.issuer, &profile.endpoints.token];
+        audiences.extend(servers.into_iter().flatten().map(Url::to_string));
+        if workload.exchange == Exchange::None {
+            let taken = |prefix: &&Prefix| prefix.exchange.is_none();
+            audiences.extend(profile.origins.iter().filter(taken).map(Prefix::url));
+        }
+    }
+    audiences
 }
 
 impl Oauth<'_> {
@@ -53,7 +83,7 @@ impl Oauth<'_> {
         workload: &Workload,
     ) -> Result<Admitted, Failure> {
         let audience = self.identity_audience(profile, workload)?;
-        let (lost, shown) = match self.vouched(workload, &audience) {
+        let (lost, shown) = match self.vouched(profile, workload, &audience) {
             Ok(vouched) => match self.exchange_identity(profile, workload, &vouched) {
                 Err(Failure::Transient(error)) => (error, Some(vouched.token)),
                 outcome => return outcome,
@@ -62,7 +92,7 @@ impl Oauth<'_> {
             Err(failure) => return Err(failure),
         };
         self.ui.log(|| format!("once more: {lost}"));
-        let vouched = self.vouched(workload, &audience)?;
+        let vouched = self.vouched(profile, workload, &audience)?;
         // Some take a token only once, even where their answer was lost.
         if shown.is_some_and(|shown| shown == vouched.token) {
             return Err(Failure::Transient(lost));
@@ -85,14 +115,16 @@ impl Oauth<'_> {
         Ok(audience)
     }
 
-    fn vouched(&self, workload: &Workload, audience: &str) -> Result<Vouched, Failure> {
+    fn vouched(
+        &self,
+        profile: &Profile,
+        workload: &Workload,
+        audience: &str,
+    ) -> Result<Vouched, Failure> {
         let vouched = platform::vouch(self, workload, audience)?;
-        self.ui.mask(vouched.token.expose());
         self.ui.log(|| format!("identity token of {} for {audience}", vouched.source));
-        if workload.audience.is_some() {
-            claims::require_audience(&vouched.token, audience, &vouched.source)
-                .map_err(Failure::Other)?;
-        }
+        let audiences = audiences(profile, workload, audience);
+        claims::require_audience(&vouched, &audiences, &profile.name).map_err(Failure::Other)?;
         Ok(vouched)
     }
 
@@ -103,11 +135,6 @@ impl Oauth<'_> {
         vouched: &Vouched,
     ) -> Result<Admitted, Failure> {
         let tokens = self.trade(profile, &workload.exchange, vouched)?;
-        if let Some(access) = &tokens.access
-            && *access != vouched.token
-        {
-            self.ui.mask(access.expose());
-        }
         let subject = claims::subject(&vouched.token);
         Ok(Admitted { tokens, subject, source: vouched.source.clone() })
     }

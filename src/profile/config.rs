@@ -213,6 +213,7 @@ pub(super) fn read_profile(
         endpoints,
         client_id: client_id.unwrap_or_default(),
         client_secret: entry.client_secret.map(Secret::new),
+        client_auth: entry.token_endpoint_auth_method,
         scopes: entry.scopes,
         audience,
         resource: entry.resource,
@@ -340,12 +341,6 @@ fn read_field(name: String, entry: FieldEntry, environment: &Environment) -> Res
         return Err(here("has a value that no header takes"));
     }
     Ok(Field { header: entry.header, value, account: entry.account, name })
-}
-
-impl Default for Redirect {
-    fn default() -> Self {
-        Self { host: "127.0.0.1".to_owned(), ports: vec![0], path: "/callback".to_owned() }
-    }
 }
 
 fn read_redirect(entry: RedirectEntry, site: Option<&Site>) -> Result<Redirect> {

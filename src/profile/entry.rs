@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Flow, Handoff, Persist, Refresh, Relay, workload};
+use super::{ClientAuth, Flow, Handoff, Persist, Refresh, Relay, workload};
 use crate::model::{Scheme, TokenKind};
 
 #[derive(Default, Deserialize)]
@@ -25,6 +25,7 @@ pub(super) struct Entry {
     pub(super) client_id: Option<String>,
     pub(super) client_id_env: Option<String>,
     pub(super) client_secret: Option<String>,
+    pub(super) token_endpoint_auth_method: Option<ClientAuth>,
     #[serde(default)]
     pub(super) scopes: Vec<String>,
     pub(super) audience: Option<String>,

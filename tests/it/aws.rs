@@ -40,9 +40,7 @@ fn a_job_gets_the_keys_of_a_role() {
          \"secret/issued-1-for-id-1\",\"SessionToken\":\"session+issued-1-for-id-1==\",\
          \"Expiration\":\"2033-05-18T03:33:20Z\"}\n",
     );
-    let masked: Vec<_> = finished.stderr_text().lines().map(str::to_owned).collect();
-    assert!(masked.iter().all(|line| line.starts_with("::add-mask::")), "{finished}");
-    assert_eq!(masked.len(), 3);
+    assert_eq!(finished.stderr_text(), "", "AWS's tools quote it");
     let asked = job.asked("/");
     let form = asked[0].request.form();
     let names: Vec<&str> = form.iter().map(|(name, _)| name.as_str()).collect();

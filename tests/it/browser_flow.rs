@@ -86,7 +86,12 @@ fn n9_a_client_secret_stays_out_of_the_address() {
     let browser = scene.browser(Person::Approves);
     // The laboratory's client is a public one.
     scene.get().run().assert_status(78).assert_stderr_has("does not accept this client id");
-    let form = token_request(&scene, "authorization_code");
+    let mut asked = scene.authority.journal().at_path("/token");
+    assert_eq!(asked.len(), 2, "in the form, then in the header");
+    assert!(
+        asked[1].request.header("Authorization").is_some_and(|word| word.starts_with("Basic "))
+    );
+    let form = asked.remove(0).request.form();
     assert_eq!(field(&form, "client_secret").as_deref(), Some("not-so-secret"));
     assert!(!browser.opened()[0].contains("not-so-secret"));
 }

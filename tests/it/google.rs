@@ -133,7 +133,7 @@ fn a_persons_session_serves_and_nobody_is_asked() {
     let refused = answer(&ask());
     assert_eq!(refused["code"], "401");
     let message = refused["message"].as_str().expect("a message");
-    assert!(message.starts_with("not signed in to https://iam.googleapis.com; valetkey login "));
+    assert_eq!(message, format!("not signed in to {url}; valetkey login {url}"));
     assert!(browser.opened().is_empty());
     sandbox.valetkey(&["login", &url]).run().assert_status(0);
     let first = answer(&ask());

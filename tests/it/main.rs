@@ -13,6 +13,7 @@ mod browser_flow;
 mod browsers;
 mod callers;
 mod cargo;
+mod clients;
 mod clockwork;
 mod defences;
 mod desktop;

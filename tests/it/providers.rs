@@ -96,9 +96,11 @@ fn github_signs_in_by_device_until_there_is_a_secret() {
     // The lab takes no secrets, so this ends at the token endpoint.
     home.login(&["--force", &origin]).assert_status(78);
     assert_eq!(browser.opened().len(), before + 1);
-    let last = home.authority.journal().at_path("/login/oauth/access_token").pop();
-    let last = last.expect("a token request").request;
-    assert_eq!(last.field("client_secret").as_deref(), Some("not-a-secret"));
+    // The row does not say how: first in the form, then in the header.
+    let mut last = home.authority.journal().at_path("/login/oauth/access_token");
+    let (header, form) = (last.pop().expect("a request"), last.pop().expect("a request"));
+    assert_eq!(form.request.field("client_secret").as_deref(), Some("not-a-secret"));
+    assert!(header.request.header("Authorization").is_some_and(|word| word.starts_with("Basic ")));
 }
 
 /// A public service without a client id is nobody's: git's other helpers get their turn, a person

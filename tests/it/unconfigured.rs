@@ -266,11 +266,15 @@ fn a_registration_that_is_refused_says_why_and_what_to_do() {
     let home = Home::new();
     let browser = home.browser(Person::Approves);
     let error = |error: &str| json!({ "error": error, "error_description": "no \u{1b}]52;c;eA==\u{7} here" });
-    let secret = json!({ "client_id": "x", "client_secret": "not-shown", "token_endpoint_auth_method": "client_secret_basic" });
+    let secret = json!({ "client_id": "x", "client_secret": "not-shown", "token_endpoint_auth_method": "private_key_jwt" });
     for (step, status, words) in [
         (Step::json(400, &error("invalid_redirect_uri")), 4, "invalid_redirect_uri (no ]52"),
         (Step::json(400, &error("invalid_client_metadata")), 4, "invalid_client_metadata"),
-        (Step::json(201, &secret), 4, "registers only clients that have a secret"),
+        (
+            Step::json(201, &secret),
+            4,
+            "registers only clients that show who they are by private_key_jwt",
+        ),
         (Step::json(201, &json!({ "client_id": "" })), 4, "without saying why"),
         (Step::json(201, &json!({ "client_id": "a\nb" })), 4, "without saying why"),
         (Step::json(201, &json!({ "client_id": "x".repeat(2000) })), 4, "without saying why"),

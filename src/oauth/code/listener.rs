@@ -150,6 +150,19 @@ pub(super) fn bind(
     Ok(Listener { redirect: url, events })
 }
 
+/// A port that nobody has now.
+pub(in crate::oauth) fn free() -> Option<u16> {
+    let hosts = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    hosts.into_iter().find_map(|host| listen(host, 0).ok()).map(|(_, port)| port)
+}
+
+/// Whether nobody has this port now, on either family that this machine has.
+pub(in crate::oauth) fn is_free(port: u16) -> bool {
+    let hosts = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let taken = |host| listen(host, port).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+    !hosts.into_iter().any(taken)
+}
+
 #[expect(clippy::disallowed_methods, reason = "the room that listens")]
 fn listen(address: IpAddr, port: u16) -> std::io::Result<(TcpListener, u16)> {
     let socket = TcpListener::bind(SocketAddr::new(address, port))?;

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::super::answer::cut;
+use super::{Chosen, Vouched};
 use crate::error::{Error, Kind, Result};
 use crate::model::Secret;
 
@@ -48,11 +49,8 @@ pub(in super::super) fn hint(token: &Secret) -> String {
     let Some(claims) = claims(token) else {
         return "the identity token is no JWT: check where it comes from".to_owned();
     };
-    let shown: Vec<_> = SHOWN
-        .into_iter()
-        .filter_map(|name| Some(format!("{name}={}", text(claims.get(name)?)?)))
-        .collect();
-    format!("compare the trust policy there with what the identity token says: {}", shown.join(" "))
+    let shown = shown(Some(&claims));
+    format!("compare the trust policy there with what the identity token says: {shown}")
 }
 
 fn text(claim: &Value) -> Option<String> {
@@ -68,25 +66,53 @@ fn text(claim: &Value) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// A token for somebody else is not shown to anybody: they could use it there.
-pub(super) fn require_audience(token: &Secret, audience: &str, source: &str) -> Result<()> {
-    let Some(claims) = claims(token) else { return Ok(()) };
-    let named = match claims.get("aud") {
-        Some(Value::String(named)) => vec![named.as_str()],
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
-        _ => return Ok(()),
+/// A token is shown only to whom it is for, by its own word: whoever else got it could use it there
+/// (RFC 8725 section 3.9). `profile`: whose table says otherwise. One that we asked for, and that
+/// says nothing, is for whom we said; one that is no JWT is sent on the user's word alone.
+pub(super) fn require_audience(vouched: &Vouched, ours: &[String], profile: &str) -> Result<()> {
+    let claims = claims(&vouched.token);
+    let named: Option<Vec<&str>> = match claims.as_ref().and_then(|claims| claims.get("aud")) {
+        Some(Value::String(named)) => Some(vec![named]),
+        Some(Value::Array(list)) => Some(list.iter().filter_map(Value::as_str).collect()),
+        _ => None,
     };
-    if named.contains(&audience) {
+    let fine = match &named {
+        Some(named) => named.iter().any(|name| ours.iter().any(|own| is_same(own, name))),
+        None if claims.is_none() => vouched.chosen != Chosen::Platform,
+        None => vouched.chosen == Chosen::Us,
+    };
+    if fine {
         return Ok(());
     }
-    let named: Vec<_> = named.into_iter().map(cut).collect();
-    let what = format!(
-        "the identity token of {source} is for {}, not for {}",
-        named.join(","),
-        cut(audience)
-    );
-    Err(Error::new(Kind::Configuration, what)
-        .hint("change audience in the profile's [workload], or what the job asks for"))
+    let named: Vec<_> = named.unwrap_or_default().into_iter().map(cut).collect();
+    let said = if named.is_empty() { "nobody in particular".to_owned() } else { named.join(",") };
+    let meant = ours.first().map(|audience| cut(audience)).unwrap_or_default();
+    let what = format!("the identity token of {} is for {said}, not for {meant}", vouched.source);
+    let setting = match named.first() {
+        Some(name) => {
+            format!("audience = \"{name}\" in [profile.{profile}.workload] if it is meant")
+        }
+        None => format!("source or token_env in [profile.{profile}.workload] to another one"),
+    };
+    let shown = shown(claims.as_ref());
+    Err(Error::new(Kind::Configuration, what).hint(format!("it says {shown}; set {setting}")))
+}
+
+/// A URL without a path is written with a slash here, and without one by most issuers.
+fn is_same(own: &str, name: &str) -> bool {
+    let bare = |text: &str| text.matches('/').count() == 3 && text.ends_with('/');
+    own == name
+        || (bare(own) && own.trim_end_matches('/') == name)
+        || (bare(name) && name.trim_end_matches('/') == own)
+}
+
+fn shown(claims: Option<&Map<String, Value>>) -> String {
+    let Some(claims) = claims else { return "nothing, for it is no JWT".to_owned() };
+    let shown: Vec<_> = SHOWN
+        .into_iter()
+        .filter_map(|name| Some(format!("{name}={}", text(claims.get(name)?)?)))
+        .collect();
+    shown.join(" ")
 }
 
 /// For fuzzing: whatever a token says, what is shown of it cannot act on a terminal.
@@ -100,8 +126,13 @@ pub fn fuzz(bytes: &[u8]) {
     assert!(shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{shown:?}");
     assert!(shown.len() < 1 << 20);
     assert!(subject(&token).is_none_or(|name| !name.chars().any(char::is_control)));
-    if let Err(error) = require_audience(&token, "us", "a test") {
-        assert!(error.what.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{error}");
+    for chosen in [Chosen::Us, Chosen::User, Chosen::Platform] {
+        let vouched = Vouched { token: token.clone(), source: "a test".to_owned(), chosen };
+        if let Err(error) = require_audience(&vouched, &["us".to_owned()], "ci") {
+            let hint = error.hint.unwrap_or_default();
+            let all = error.what.bytes().chain(hint.bytes());
+            assert!(all.into_iter().all(|byte| (b' '..=b'~').contains(&byte)), "{}", error.what);
+        }
     }
 }
 
@@ -130,16 +161,33 @@ mod tests {
     }
 
     #[test]
-    fn a_token_for_somebody_else_is_not_shown() {
-        for (claims, fine) in [
-            (serde_json::json!({"aud": "us"}), true),
-            (serde_json::json!({"aud": ["them", "us"]}), true),
-            (serde_json::json!({}), true),
-            (serde_json::json!({"aud": "them"}), false),
-            (serde_json::json!({"aud": []}), false),
+    fn a_token_is_shown_to_whom_it_is_for_by_its_own_word() {
+        use Chosen::{Platform, Us, User};
+        let ours = ["https://us.example/", "us"].map(str::to_owned);
+        let fine = |token: Secret, chosen| {
+            let vouched = Vouched { token, source: "x".to_owned(), chosen };
+            require_audience(&vouched, &ours, "ci").is_ok()
+        };
+        for (claims, by_us, by_user, by_platform) in [
+            (serde_json::json!({"aud": "us"}), true, true, true),
+            (serde_json::json!({"aud": "https://us.example"}), true, true, true),
+            (serde_json::json!({"aud": "https://us.example/"}), true, true, true),
+            (serde_json::json!({"aud": ["them", "us"]}), true, true, true),
+            (serde_json::json!({"aud": "https://us.example.evil"}), false, false, false),
+            (serde_json::json!({"aud": "https://us.example/x"}), false, false, false),
+            (serde_json::json!({"aud": "us/"}), false, false, false),
+            (serde_json::json!({"aud": "them"}), false, false, false),
+            (serde_json::json!({"aud": []}), false, false, false),
+            (serde_json::json!({"aud": [1]}), false, false, false),
+            (serde_json::json!({"aud": null}), true, false, false),
+            (serde_json::json!({}), true, false, false),
         ] {
-            assert_eq!(require_audience(&token(&claims), "us", "x").is_ok(), fine, "{claims}");
+            assert_eq!(fine(token(&claims), Us), by_us, "{claims}");
+            assert_eq!(fine(token(&claims), User), by_user, "{claims}");
+            assert_eq!(fine(token(&claims), Platform), by_platform, "{claims}");
         }
-        assert!(require_audience(&Secret::new("opaque"), "us", "x").is_ok());
+        for (chosen, expected) in [(Us, true), (User, true), (Platform, false)] {
+            assert_eq!(fine(Secret::new("opaque"), chosen), expected);
+        }
     }
 }

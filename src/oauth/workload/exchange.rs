@@ -8,11 +8,10 @@ use url::Url;
 
 use super::super::answer::{TokenAnswer, parse_answer, read_token, said};
 use super::super::http::{Answer, Method, Special};
-use super::super::metadata;
 use super::{Vouched, claims};
 use crate::error::{Error, Kind};
 use crate::model::{Identity, Secret, TokenSet, timestamp};
-use crate::oauth::{Failure, Oauth};
+use crate::oauth::{Failure, Oauth, common};
 use crate::profile::Profile;
 use crate::profile::workload::Exchange;
 
@@ -60,7 +59,7 @@ impl Oauth<'_> {
         exchange: &Exchange,
         vouched: &Vouched,
     ) -> Result<TokenSet, Failure> {
-        let endpoint = self.token_endpoint(profile)?;
+        let (endpoint, server) = self.token_endpoint(profile)?;
         let token = vouched.token.expose();
         let scope = profile.scopes.join(" ");
         let mut form = match exchange {
@@ -85,24 +84,21 @@ impl Oauth<'_> {
                 ("subject_token_type", JWT),
             ],
         };
-        form.extend((!profile.client_id.is_empty()).then_some(("client_id", &*profile.client_id)));
         form.extend((!scope.is_empty()).then_some(("scope", &*scope)));
-        let common = self.common(profile);
-        // RFC 6749 section 2.3: no more than one way to authenticate.
-        let asserted = *exchange == Exchange::ClientAssertion;
-        form.extend(common.into_iter().filter(|(name, _)| !asserted || *name != "client_secret"));
+        form.extend(common(profile));
         self.ui.log(|| format!("exchange of the identity token at {endpoint}"));
-        let answer = self.http(profile).post(&endpoint, &form)?;
+        let id = &profile.client_id;
+        let answer = match exchange {
+            // RFC 6749 section 2.3: no more than one way to authenticate.
+            Exchange::ClientAssertion => {
+                form.push(("client_id", id));
+                self.http(profile).post(&endpoint, &form)
+            }
+            _ => self.post_as(profile, id, server.as_ref(), &endpoint, &form),
+        }?;
         let mut tokens = self.read(&answer, vouched)?;
         tokens.identity = self.identity(profile, &profile.client_id, None, &answer);
         Ok(tokens)
-    }
-
-    fn token_endpoint(&self, profile: &Profile) -> Result<Url, Failure> {
-        match &profile.endpoints.token {
-            Some(endpoint) => Ok(endpoint.clone()),
-            None => self.server(profile, metadata::LIFETIME)?.token(),
-        }
     }
 
     /// As a token endpoint answers, but that its no is about the identity token.
@@ -128,7 +124,7 @@ impl Oauth<'_> {
         impersonation: Option<&Url>,
         vouched: &Vouched,
     ) -> Result<TokenSet, Failure> {
-        let endpoint = self.token_endpoint(profile)?;
+        let (endpoint, _) = self.token_endpoint(profile)?;
         let audience = format!("//iam.googleapis.com/{provider}");
         let wanted = match profile.scopes.is_empty() {
             true => CLOUD.to_owned(),
@@ -150,7 +146,6 @@ impl Oauth<'_> {
         let (Some(url), Some(bearer)) = (impersonation, &federated.access) else {
             return Ok(federated);
         };
-        self.ui.mask(bearer.expose());
         let scopes: Vec<&str> = wanted.split(' ').collect();
         let body = Some(json!({ "scope": scopes }));
         let special = Special { bearer: Some(bearer), body, ..Special::default() };
@@ -177,7 +172,7 @@ impl Oauth<'_> {
 
     /// Whom PyPI wants the identity token to be for.
     pub(super) fn mint_audience(&self, profile: &Profile) -> Result<String, Failure> {
-        let endpoint = self.token_endpoint(profile)?;
+        let (endpoint, _) = self.token_endpoint(profile)?;
         let url = endpoint.join("audience").map_err(|_| unusable(&endpoint))?;
         let answer = self.http(profile).get(&url, None, &[])?;
         let other = |what: &str| {
@@ -233,7 +228,7 @@ impl Oauth<'_> {
         identity: &str,
         vouched: &Vouched,
     ) -> Result<TokenSet, Failure> {
-        let mut url = self.token_endpoint(profile)?;
+        let (mut url, _) = self.token_endpoint(profile)?;
         let scope = profile.scopes.join(" ");
         url.query_pairs_mut().append_pair("scope", &scope).append_pair("identity", identity);
         self.ui.log(|| format!("exchange of the identity token at {url}"));
@@ -253,7 +248,7 @@ impl Oauth<'_> {
         member: &str,
         vouched: &Vouched,
     ) -> Result<(Answer, Value), Failure> {
-        let url = self.token_endpoint(profile)?;
+        let (url, _) = self.token_endpoint(profile)?;
         self.ui.log(|| format!("exchange of the identity token at {url}"));
         let body = Some(json!({ member: vouched.token.expose() }));
         let special = Special { body, secret: Some(&vouched.token), ..Special::default() };
@@ -270,7 +265,7 @@ impl Oauth<'_> {
         tokens: &TokenSet,
     ) -> Result<bool, Failure> {
         let (Exchange::Crates, Some(token)) = (exchange, &tokens.access) else { return Ok(false) };
-        let endpoint = self.token_endpoint(profile)?;
+        let (endpoint, _) = self.token_endpoint(profile)?;
         let special = Special { bearer: Some(token), ..Special::default() };
         let answer = self.http(profile).special(Method::DELETE, &endpoint, &special)?;
         self.ui.log(|| format!("revoke at {endpoint}: {}", answer.status));
@@ -296,7 +291,7 @@ impl Oauth<'_> {
 }
 
 fn rejected(answer: &Answer, said: &str, vouched: &Vouched) -> Failure {
-    let Vouched { token, source } = vouched;
+    let Vouched { token, source, .. } = vouched;
     let what = format!("{} rejected the identity token of {source}: {said}", answer.host);
     Failure::Other(Error::new(Kind::Rejected, what).hint(claims::hint(token)))
 }

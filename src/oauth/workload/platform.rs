@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::super::answer::cut;
 use super::super::http::{Answer, Method, Special};
-use super::Vouched;
+use super::{Chosen, Vouched};
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
 use crate::model::Secret;
@@ -47,6 +47,7 @@ pub(super) fn vouch(
     audience: &str,
 ) -> Result<Vouched, Failure> {
     let environment = oauth.environment;
+    let mut chosen = Chosen::User;
     let (text, source) = match &workload.source {
         IdentitySource::Env(name) => {
             let missing = || lacks(format!("{name} is not set"), "the job must set it");
@@ -57,7 +58,10 @@ pub(super) fn vouch(
         IdentitySource::Command(words) => {
             (run(oauth, words)?, format!("command {}", words.first().map_or("", String::as_str)))
         }
-        IdentitySource::Platform(platform) => of(oauth, *platform, workload, audience)?,
+        IdentitySource::Platform(platform) => {
+            chosen = chosen_by(*platform, workload);
+            of(oauth, *platform, workload, audience)?
+        }
         IdentitySource::Auto => {
             let shows = |(_, sign): &&(Platform, &str)| environment.raw(sign).is_some();
             let Some((platform, _)) = SIGNS.iter().find(shows) else {
@@ -66,6 +70,7 @@ pub(super) fn vouch(
                     "set source, token_env, token_file or command in the profile's [workload]",
                 ));
             };
+            chosen = chosen_by(*platform, workload);
             of(oauth, *platform, workload, audience)?
         }
     };
@@ -75,7 +80,20 @@ pub(super) fn vouch(
         let what = format!("what {source} gives is no token");
         return Err(Failure::Other(Error::new(Kind::Configuration, what)));
     }
-    Ok(Vouched { token, source })
+    Ok(Vouched { token, source, chosen })
+}
+
+/// Whether a platform was asked for an audience of our choice.
+fn chosen_by(platform: Platform, workload: &Workload) -> Chosen {
+    match platform {
+        Platform::GithubActions | Platform::Buildkite | Platform::Gce => Chosen::Us,
+        Platform::Circleci if workload.audience.is_some() => Chosen::Us,
+        Platform::Gitlab
+        | Platform::Circleci
+        | Platform::AzurePipelines
+        | Platform::Bitbucket
+        | Platform::Kubernetes => Chosen::Platform,
+    }
 }
 
 fn of(

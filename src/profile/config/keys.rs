@@ -17,6 +17,7 @@ const PROFILE_KEYS: &[&str] = &[
     "client_id",
     "client_id_env",
     "client_secret",
+    "token_endpoint_auth_method",
     "scopes",
     "audience",
     "audience_env",

@@ -42,6 +42,8 @@ pub struct Options {
     pub approve_devices_after: Option<u32>,
     /// RFC 7591: anybody may register a client.
     pub registration: bool,
+    /// Redirects are compared letter for letter, port and all.
+    pub exact_redirects: bool,
     /// RFC 9126: requests may be pushed, and must be where the second is set too.
     pub pushing: bool,
     pub only_pushed: bool,
@@ -68,6 +70,7 @@ impl Default for Options {
             verification_uri_complete: true,
             approve_devices_after: None,
             registration: true,
+            exact_redirects: false,
             pushing: false,
             only_pushed: false,
             client_documents: false,

@@ -134,7 +134,7 @@ fn authorize(state: &mut State, request: &Request) -> Answer {
     let Some(redirect) = parameter("redirect_uri").filter(|uri| is_loopback(uri)) else {
         return Answer::html(400, "redirect_uri is not one of this client's\n");
     };
-    if !state.ledger.may_redirect(&client, &redirect) {
+    if !state.ledger.may_redirect(&client, &redirect, state.options.exact_redirects) {
         return Answer::html(400, "redirect_uri is not one of this client's\n");
     }
     let challenge = parameter("code_challenge").unwrap_or_default();

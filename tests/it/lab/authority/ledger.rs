@@ -106,12 +106,14 @@ impl Ledger {
     }
 
     /// Whether the client may be sent there, but for the port (RFC 8252 section 7.3).
-    pub(super) fn may_redirect(&self, client: &str, redirect: &str) -> bool {
+    pub(super) fn may_redirect(&self, client: &str, redirect: &str, exactly: bool) -> bool {
         let client = self.clients.iter().find(|known| known.id == client);
         let redirects = client.and_then(|client| client.redirects.as_ref());
         let without_port = |uri: &str| {
             let mut url = url::Url::parse(uri).ok()?;
-            url.set_port(None).ok()?;
+            if !exactly {
+                url.set_port(None).ok()?;
+            }
             Some(url)
         };
         redirects
