@@ -86,6 +86,7 @@ impl<'b> Spoken<'b> {
             wire: &Wire::new(&output),
             ask: &ask,
             bound: &|| BOUND.map(|url| Bound { url: url.to_owned(), registry: false }).to_vec(),
+            mask: &|_| (),
             elsewhere: &elsewhere,
         };
         let result = (dialect.serve)(&mut call);
