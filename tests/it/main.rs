@@ -31,6 +31,7 @@ mod generic;
 mod goauth;
 mod google;
 mod helper_store;
+mod hints;
 mod homes;
 mod inside;
 mod installed;
