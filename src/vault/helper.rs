@@ -23,8 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Before a question that failed is asked again: pass lists a folder that somebody is just filling
 /// as broken, and what is just written cannot be read.
-const PAUSES: [Duration; 3] =
-    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+    Duration::from_millis(2000),
+];
 
 /// Every helper's word for a miss; docker compares this sentence too.
 const NOT_FOUND: &str = "credentials not found in native keychain";
@@ -35,7 +39,8 @@ const ASKED: &str = "VALETKEY_IS_ASKING_ITS_STORE";
 /// What helpers and the programs behind them say, what that means, and whether asking again could
 /// help. Their own words are not repeated: there may be a secret in them.
 const CAUSES: &[(&str, &str, bool)] = &[
-    ("no secret key", "gpg has no secret key for it here", false),
+    // Its agent says so too while many ask it at once.
+    ("no secret key", "gpg has no secret key for it here", true),
     ("not initialized", "pass is not initialized: pass init GPG-ID", false),
     ("no usernames for", "one of its folders is empty", true),
     ("illegal base64", "one of its folders has a name that it did not make", true),
