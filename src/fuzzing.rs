@@ -72,6 +72,7 @@ fn scratch() -> File {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the files of the tests are read as they are")]
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;

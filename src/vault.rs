@@ -25,6 +25,7 @@ use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Key, Place, Record, Secret, Session, Static, StoreChoice};
+pub use lock::Alone;
 use lock::Lock;
 pub use note::Note;
 pub use setbacks::Setbacks;

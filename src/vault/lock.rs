@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use super::Vault;
 use crate::clock::Clock;
 use crate::disk;
 use crate::error::{Error, Kind, Result};
@@ -29,6 +30,21 @@ impl Lock {
     /// Whether the file system has no locks, and only a file stands for this one.
     pub(super) fn is_only_a_file(&self) -> bool {
         self.kernel.is_none()
+    }
+}
+
+/// Keeps other processes out until it is dropped.
+#[derive(Debug)]
+pub struct Alone(#[expect(dead_code, reason = "it is held, and never looked at")] Lock);
+
+impl Vault<'_> {
+    /// Waits up to `patience` until no other process does what `name` stands for.
+    ///
+    /// # Errors
+    /// `Temporary` when another does it for too long, `Storage` when nothing can be locked.
+    pub fn alone(&self, name: &str, patience: Duration) -> Result<Alone> {
+        let path = self.environment.state_directory()?.join(format!("{name}.lock"));
+        take(&path, patience, self.clock, &|| ()).map(Alone)
     }
 }
 

@@ -301,3 +301,20 @@ fn a_lock_that_is_a_file_outlives_no_kill() {
     }
     assert!(kills > 10, "{kills}");
 }
+
+/// setup has a lock of its own for what it remembers.
+#[test]
+fn without_locks_a_tool_can_be_set_up() {
+    let scene = Scene::new();
+    if !strace_works(&scene) {
+        return;
+    }
+    scene.sandbox.link("valetkey");
+    let program = program().to_str().expect("a plain path");
+    let inject = "inject=flock:error=ENOLCK";
+    let words = ["-qq", "-o", "/dev/null", "-e", inject, program, "setup", "docker"];
+    scene.sandbox.run("strace", &words).run().assert_status(0);
+    assert!(scene.sandbox.home().join(".docker/config.json").exists());
+    let left = scene.sandbox.root().join("state/valetkey/setup.lock.held");
+    assert!(!left.exists(), "it is held");
+}

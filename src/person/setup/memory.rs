@@ -3,7 +3,6 @@
 //! in a private file of ours, and gone when everything is taken back.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +13,10 @@ use crate::broker::World;
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::model::fingerprint;
+use crate::vault::Alone;
 
-/// How long another setup is waited for, and how often it is looked after.
+/// How long another setup is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -61,25 +60,11 @@ fn directory(world: &World<'_>) -> Result<PathBuf> {
 ///
 /// # Errors
 /// `Storage` when the state directory cannot be used, `Temporary` when another setup goes on.
-pub(super) fn lock(world: &World<'_>) -> Result<File> {
-    let path = directory(world)?.join("setup.lock");
-    let file = disk::lock_file(&path)?;
-    let end = world.clock.elapsed() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if world.clock.elapsed() < end => {
-                world.clock.sleep(PAUSE);
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(Kind::Temporary, "another valetkey setup is running"));
-            }
-            Err(TryLockError::Error(error)) => {
-                let what = format!("cannot lock {}", path.display());
-                return Err(Error::new(Kind::Storage, what).because(error));
-            }
-        }
-    }
+pub(super) fn lock(world: &World<'_>) -> Result<Alone> {
+    world.vault.alone("setup", PATIENCE).map_err(|error| match error.kind {
+        Kind::Temporary => Error::new(Kind::Temporary, "another valetkey setup is running"),
+        _ => error,
+    })
 }
 
 impl Memory {
