@@ -1,6 +1,7 @@
 //! The nouns that every room shares. No input or output happens here, and nothing here knows a
 //! provider, a dialect or a disk.
 
+mod document;
 mod resource;
 mod secret;
 mod split;
@@ -15,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+pub use document::{Document, Malformed, foreign_text};
 pub use resource::{Issuer, Key, Offer, Place, Resource};
 pub use secret::{Secret, fingerprint};
 pub use split::{Split, decoded, is_below, is_plain_path};

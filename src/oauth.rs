@@ -14,10 +14,12 @@ mod discovery;
 mod exchange;
 mod http;
 mod identity;
+mod issued;
 mod metadata;
 mod qr;
 mod registration;
 mod relay;
+mod renewal;
 mod service;
 pub mod workload;
 
@@ -29,13 +31,15 @@ use url::Url;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::{Fields, Holder, Identity, Secret, TokenSet};
-use crate::profile::{ClientAuth, Flow, Profile, Site};
+use crate::model::{Fields, Holder, Secret, TokenSet};
+use crate::profile::{ClientAuth, Flow, Issuer, Profile, Site};
 use crate::ui::Ui;
 pub use account::{Introduction, Standing};
 use address::Reach;
-use answer::{TokenAnswer, parse_answer, read_token, refused};
+use answer::refused;
 use http::{Answer, Http, Unanswered};
+use identity::Expected;
+use issued::audience;
 use metadata::Server;
 use registration::{Client, Credentials};
 
@@ -91,6 +95,8 @@ pub struct Options {
     pub fields: Fields,
     /// The document about this client, for servers that take its URL as a client id.
     pub client_metadata: Option<Url>,
+    /// The host that is signed in to takes the ID token, so that without one there is no sign-in.
+    pub identity: bool,
 }
 
 impl Default for Options {
@@ -105,6 +111,7 @@ impl Default for Options {
             known: None,
             fields: Fields::new(),
             client_metadata: None,
+            identity: false,
         }
     }
 }
@@ -149,10 +156,16 @@ impl<'a> Oauth<'a> {
     /// Does this work with servers until this time of the monotonic clock, and no longer: what is
     /// unanswered then is `Transient`. `None`: each request has its own bound.
     pub fn until<T>(&self, until: Option<Duration>, work: impl FnOnce() -> T) -> T {
-        let end_at = |until| [&self.http, &self.guarded].map(|http| http.end_at(until));
-        end_at(until);
+        let both = [&self.http, &self.guarded];
+        let before = both.map(|http| http.end_at(until));
+        for (http, before) in both.into_iter().zip(before) {
+            // The sooner of two.
+            http.end_at([until, before].into_iter().flatten().min());
+        }
         let outcome = work();
-        end_at(None);
+        for (http, before) in both.into_iter().zip(before) {
+            http.end_at(before);
+        }
         outcome
     }
 
@@ -176,8 +189,13 @@ impl<'a> Oauth<'a> {
             return Err(Failure::Other(error));
         }
         // Whoever signs in may do so because what was known of the server is no longer true.
-        let server = self.server(profile, metadata::ASK_ANEW)?;
+        let wanted = self.wanted(profile, options);
+        let server = self.server_with(profile, metadata::ASK_ANEW, &wanted)?;
         let flow = self.choose(profile, options, &server)?;
+        if profile.site.is_none() {
+            // Nobody signs in where no token could be fetched afterwards.
+            server.token()?;
+        }
         self.ui.log(|| format!("sign in to {} by {flow:?}", profile.home()));
         let mut client = match &profile.site {
             None => self.client(profile, options, &server, flow)?,
@@ -209,6 +227,7 @@ impl<'a> Oauth<'a> {
             }
         }
         let tokens = outcome?;
+        self.say_what_is_less(profile, options, &tokens);
         let who = self.account(profile, &options.fields, &server, &tokens).unwrap_or_default();
         let Introduction { account, holder, fields } = who;
         Ok(SignedIn { tokens, client_id: client.id, account, holder, fields })
@@ -251,8 +270,15 @@ impl<'a> Oauth<'a> {
         let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
         form.extend(common(profile));
         self.ui.log(|| format!("refresh at {endpoint}"));
-        let answer = self.post_as(profile, client_id, server.as_ref(), &endpoint, &form)?;
-        self.issued(profile, client_id, None, &answer).map_err(|failure| match failure {
+        let (answer, second) =
+            self.ask_for_renewal(profile, client_id, server.as_ref(), &endpoint, &form)?;
+        let issuer = profile.issuer.as_ref().map(Issuer::text);
+        let expected = Expected { client_id: audience(profile, client_id), issuer, nonce: None };
+        let outcome = match self.issued(profile, &expected, &answer, false) {
+            Err(Failure::GrantDead) if second => Err(renewal::rotated(profile, &answer)),
+            outcome => outcome,
+        };
+        outcome.map_err(|failure| match failure {
             // A registration ends with all that was issued to it.
             Failure::Other(error)
                 if error.kind == Kind::Configuration && self.forget_client(profile, client_id) =>
@@ -279,34 +305,6 @@ impl<'a> Oauth<'a> {
         }
     }
 
-    /// What an answer issues: an access token, or the ID token that a host of the profile wants.
-    fn issued(
-        &self,
-        profile: &Profile,
-        client_id: &str,
-        issuer: Option<&str>,
-        answer: &Answer,
-    ) -> Result<TokenSet, Failure> {
-        let identity = self.identity(profile, client_id, issuer, answer);
-        read_token(answer, identity, self.clock.now())
-    }
-
-    /// The ID token of an answer, where a host of the profile wants one.
-    fn identity(
-        &self,
-        profile: &Profile,
-        client_id: &str,
-        issuer: Option<&str>,
-        answer: &Answer,
-    ) -> Option<Identity> {
-        let token =
-            parse_answer::<TokenAnswer>(answer)?.id_token.filter(|_| profile.wants_identity())?;
-        // A relay knows no clients, so its token may be for anybody.
-        let nobody = profile.site.is_some() && client_id.is_empty();
-        let audience = (!nobody).then_some(client_id);
-        identity::read(&token, audience, issuer, self.clock.now())
-    }
-
     /// Revokes a session's tokens, the refresh token first (RFC 7009 section 2.1). `false` where
     /// the server has no such endpoint.
     ///
@@ -326,7 +324,8 @@ impl<'a> Oauth<'a> {
         let (endpoint, server) = match &profile.endpoints.revocation {
             Some(endpoint) => (endpoint.clone(), None),
             None => {
-                let server = self.server(profile, metadata::LIFETIME)?;
+                let wanted = [metadata::REVOCATION];
+                let server = self.server_with(profile, metadata::LIFETIME, &wanted)?;
                 match &server.revocation {
                     Some(endpoint) => (endpoint.clone(), Some(server)),
                     None => return Ok(false),
@@ -365,7 +364,32 @@ impl<'a> Oauth<'a> {
 
     /// `age`: how many seconds old the server's description may be.
     fn server(&self, profile: &Profile, age: u64) -> Result<Server, Failure> {
-        metadata::find(profile, age, self.http(profile), self.environment, self.clock, self.ui)
+        self.server_with(profile, age, &[])
+    }
+
+    /// `wanted`: endpoints that all of the server's documents are looked through for.
+    fn server_with(&self, profile: &Profile, age: u64, wanted: &[&str]) -> Result<Server, Failure> {
+        let (http, environment) = (self.http(profile), self.environment);
+        metadata::find(profile, age, wanted, http, environment, self.clock, self.ui)
+    }
+
+    /// The endpoints that a sign-in needs, and those that it can do more with.
+    fn wanted(&self, profile: &Profile, options: &Options) -> Vec<&'static str> {
+        let flow = match options.flow {
+            Flow::Auto => profile.flow.unwrap_or_default(),
+            flow => flow,
+        };
+        let here = self.ui.can_open_browser();
+        let device = flow == Flow::Device || (flow == Flow::Auto && !here);
+        let openid = profile.scopes.iter().any(|scope| scope == "openid");
+        let all = [
+            (metadata::TOKEN, true),
+            (metadata::AUTHORIZATION, flow != Flow::Device),
+            (metadata::DEVICE, device),
+            (metadata::REGISTRATION, profile.client_id.is_empty()),
+            (metadata::USERINFO, openid && profile.account.is_none()),
+        ];
+        all.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name).collect()
     }
 
     /// A browser on this machine if there is one, because a code that is typed elsewhere can be
@@ -384,6 +408,7 @@ impl<'a> Oauth<'a> {
             let what = format!("{} {what}", profile.home());
             Err(Failure::Other(Error::new(Kind::Configuration, what)))
         };
+        let lacks = |what: &str, name: &str| unable(&format!("{what}{}", server.trouble(name)));
         match (wanted, &profile.site) {
             // The page is the same, and only the listener is left out.
             (Flow::Paste | Flow::Auto | Flow::Handoff, Some(Site::Handoff(_))) => {
@@ -399,14 +424,27 @@ impl<'a> Oauth<'a> {
             Flow::None => unable("has no sign-in: its profile says flow = \"none\""),
             Flow::Workload => unable("has no [workload] in its profile"),
             Flow::Token => unable("has no sign-in: a token is pasted there"),
-            Flow::Device if !device => unable("has no device authorization endpoint"),
+            Flow::Device if !device => {
+                lacks("has no device authorization endpoint", metadata::DEVICE)
+            }
             Flow::Browser | Flow::Paste if !authorization => {
-                unable("has no authorization endpoint")
+                lacks("has no authorization endpoint", metadata::AUTHORIZATION)
             }
             Flow::Auto if authorization && self.ui.can_open_browser() => Ok(Flow::Browser),
+            // A server that names an endpoint and slips has another way only by its own word: a
+            // code that is typed elsewhere can be phished.
+            Flow::Auto
+                if self.ui.can_open_browser()
+                    && !server.trouble(metadata::AUTHORIZATION).is_empty() =>
+            {
+                lacks("has no authorization endpoint", metadata::AUTHORIZATION)
+            }
             Flow::Auto if device => Ok(Flow::Device),
             Flow::Auto if authorization => Ok(Flow::Paste),
-            Flow::Auto => unable("has neither an authorization nor a device endpoint"),
+            Flow::Auto => {
+                let what = "has neither an authorization nor a device endpoint";
+                lacks(what, metadata::AUTHORIZATION)
+            }
             flow => Ok(flow),
         }
     }
@@ -450,8 +488,16 @@ impl Attempt<'_> {
 
     /// Reads the answer that a sign-in ends with.
     fn issued(&self, answer: &Answer) -> Result<TokenSet, Failure> {
+        self.issued_with(answer, None)
+    }
+
+    /// As `issued`, for a request that carried a nonce.
+    fn issued_with(&self, answer: &Answer, nonce: Option<&str>) -> Result<TokenSet, Failure> {
+        let client_id = audience(self.profile, &self.profile.client_id);
         let issuer = self.server.issuer.as_deref();
-        self.oauth.issued(self.profile, &self.profile.client_id, issuer, answer)
+        let expected = Expected { client_id, issuer, nonce };
+        let strict = self.profile.wants_nothing_else() || self.options.identity;
+        self.oauth.issued(self.profile, &expected, answer, strict)
     }
 
     /// Shows the address, in a browser where one can be opened that is `ours` to reach.
@@ -488,6 +534,7 @@ fn common(profile: &Profile) -> Vec<(&'static str, &str)> {
 /// message goes out that could act on a terminal.
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing {
+    use super::answer::read_token;
     pub use super::aws::fuzz as keys;
     pub use super::challenge::fuzz as challenge;
     pub use super::code::fuzz as redirect;
@@ -497,7 +544,7 @@ pub mod fuzzing {
     pub use super::registration::fuzz as registration;
     pub use super::relay::fuzz as relay;
     pub use super::workload::fuzz as claims;
-    use super::{Answer, Failure, identity, read_token};
+    use super::{Answer, Expected, Failure, identity};
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -507,8 +554,13 @@ pub mod fuzzing {
         let now = 1_700_000_000;
         // The same bytes as what an ID token says.
         let token = format!("e30.{}.e30", URL_SAFE_NO_PAD.encode(body));
-        let found = identity::read(&token, Some("client"), Some("https://auth.example"), now);
-        assert!(found.is_none_or(|identity| identity.expires > now - 61));
+        let expected = Expected {
+            client_id: Some("client"),
+            issuer: Some("https://auth.example"),
+            nonce: None,
+        };
+        let found = identity::read(&token, &expected, now);
+        assert!(found.is_err() || found.is_ok_and(|identity| identity.expires > now));
         for kind in ["application/json", "application/x-www-form-urlencoded"] {
             for status in [200, 400, 503] {
                 let answer = Answer::scripted(status, kind, body);

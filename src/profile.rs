@@ -7,6 +7,7 @@ mod config;
 mod distributor;
 mod entry;
 mod file;
+mod issuer;
 mod registry;
 mod remembered;
 mod service;
@@ -26,6 +27,7 @@ use crate::model::{
 pub use builtin::{PROVIDERS, Provider};
 pub use client::{ClientAuth, Redirect};
 use file::Configured;
+pub use issuer::Issuer;
 pub use remembered::Found;
 pub use service::{Service, environment_token, unclear_variable};
 pub use site::{Handoff, HandoffNames, Relay, RelayNames, Site};
@@ -100,7 +102,8 @@ pub struct Profile {
     pub name: String,
     pub source: Source,
     pub origins: Vec<Prefix>,
-    pub issuer: Option<Url>,
+    /// As the configuration spells it.
+    pub issuer: Option<Issuer>,
     pub endpoints: Endpoints,
     pub client_id: String,
     /// For providers that want one of public clients too; not confidential (RFC 8252 section 8.5).
@@ -458,7 +461,8 @@ impl Profile {
             Site::Handoff(handoff) => &handoff.url,
             Site::Relay(relay) => &relay.poll_endpoint,
         });
-        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref()).or(site);
+        let issuer = self.issuer.as_ref().map(Issuer::url);
+        let issuer = issuer.or(self.endpoints.token.as_ref()).or(site);
         issuer.map(Url::to_string).unwrap_or_default()
     }
 
@@ -526,7 +530,8 @@ impl Profile {
             let what = format!("no OAuth {lacks} is known for {home}");
             return Error::new(Kind::Configuration, what).hint(provider.advice(self));
         }
-        let issuer = self.issuer.as_ref().or(self.endpoints.token.as_ref());
+        let issuer = self.issuer.as_ref().map(Issuer::url);
+        let issuer = issuer.or(self.endpoints.token.as_ref());
         let issuer = issuer.map_or(home.as_str(), Url::as_str);
         let what = format!("{issuer} knows no client of the name valetkey");
         let redirect = self.own_redirect();

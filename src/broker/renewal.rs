@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{PATIENCE, Road, found, is_rejected, own, pasted, session, workload};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Outcome, Record, Session};
+use crate::model::{Outcome, Record, Session, TokenKind};
 use crate::oauth::{self, Failure, Options};
 use crate::profile::{Flow, Refresh};
 use crate::vault::{Pen, Setbacks};
@@ -145,6 +145,7 @@ fn sign_in(
         account: want.account.map(str::to_owned),
         known: seen.map(|session| session.key.account.clone()),
         client_metadata: world.profiles.client_metadata.clone(),
+        identity: service.prefix.token == TokenKind::Id,
         ..Options::default()
     };
     // Who is signed in for a name does not answer for the others.

@@ -18,6 +18,24 @@ pub fn before(end: u64, seconds: u64) -> u64 {
     if end >= LAST_SECOND { LAST_SECOND } else { end.saturating_sub(seconds) }
 }
 
+/// Seconds.
+const YEAR: u64 = 365 * 24 * 60 * 60;
+
+/// A date on which something ends, as far as it is believed at `now`: within a hundred years. What
+/// is beyond is a slip, and at last a number that no caller could read. In seconds of Unix time.
+#[must_use]
+pub fn believed(end: u64, now: u64) -> u64 {
+    end.min(now.saturating_add(100 * YEAR))
+}
+
+/// The end of what is issued at `now` for a number of seconds, of which a year at most is believed.
+/// A negative number is none.
+#[must_use]
+pub fn after(seconds: f64, now: u64) -> u64 {
+    // As a cast does: what is out of range becomes the nearest number.
+    now.saturating_add((seconds as u64).min(YEAR))
+}
+
 /// A second of Unix time as RFC 3339 writes it, in UTC. The calendar begins in March, so that the
 /// day that comes and goes is the last of a year, and repeats every 146,097 days.
 #[must_use]

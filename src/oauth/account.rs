@@ -5,7 +5,7 @@ use url::Url;
 use super::metadata::{self, Server};
 use super::{Failure, Oauth};
 use crate::error::{Error, Kind};
-use crate::model::{Fields, Holder, Secret, Sent, TokenSet};
+use crate::model::{Document, Fields, Holder, Secret, Sent, TokenSet};
 use crate::profile::{AccountSource, Field, Profile};
 
 /// What a provider tells about the account behind a token.
@@ -54,8 +54,7 @@ impl Oauth<'_> {
                 _ => return None,
             };
         let answer = self.http(profile).get(url, Some(token), &headers(profile, fields)).ok()?;
-        let document =
-            serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)?;
+        let document = Document::parse(&answer.body).ok().filter(|_| answer.status == 200)?;
         Some(introduction(profile, &document, &ids, name, email))
     }
 
@@ -107,7 +106,7 @@ impl Oauth<'_> {
             }
         }
         let AccountSource { id, name, email, .. } = source;
-        let document = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let document = Document::parse(&answer.body).unwrap_or_default();
         let who = introduction(profile, &document, &[id], name.as_deref(), email.as_deref());
         if who.account.is_none() {
             // Some servers are polite to everybody.
@@ -130,12 +129,12 @@ fn headers(profile: &Profile, fields: &Fields) -> Vec<(String, String)> {
 
 fn introduction(
     profile: &Profile,
-    document: &serde_json::Value,
+    document: &Document,
     ids: &[&str],
     name: Option<&str>,
     email: Option<&str>,
 ) -> Introduction {
-    let find = |pointer: &str| plain_text(document.pointer(pointer)?);
+    let find = |pointer: &str| plain_text(document.at(pointer)?);
     let captured = |field: &Field| {
         let value = find(field.account.as_deref()?).filter(|value| Sent::takes(value))?;
         Some((field.name.clone(), value))

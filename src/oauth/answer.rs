@@ -1,67 +1,32 @@
 //! What a token endpoint answers (RFC 6749 sections 5.1 and 5.2), in every dress that servers give
 //! it: JSON or a form, numbers or text, whatever the status says.
 
-use serde::Deserialize;
-
 use super::Failure;
 use super::http::Answer;
 use crate::error::{Error, Kind};
-use crate::model::{Identity, Secret, TokenSet};
-
-/// The members of a token answer that mean something to us; all others are ignored (RFC 6749
-/// section 5.1). serde refuses a member that comes twice.
-#[derive(Default, Deserialize)]
-pub(super) struct TokenAnswer {
-    pub(super) access_token: Option<String>,
-    pub(super) refresh_token: Option<String>,
-    pub(super) id_token: Option<String>,
-    pub(super) token_type: Option<String>,
-    #[serde(default, deserialize_with = "seconds")]
-    pub(super) expires_in: Option<i64>,
-    #[serde(default, deserialize_with = "words")]
-    pub(super) scope: Option<String>,
-    pub(super) error: Option<String>,
-    pub(super) error_description: Option<String>,
-    #[serde(default, deserialize_with = "seconds")]
-    pub(super) interval: Option<i64>,
-}
-
-/// A number of seconds, which some servers write as text. What is no number says nothing, and is
-/// no reason to throw a token away.
-pub(super) fn seconds<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<i64>, D::Error> {
-    let number = match serde_json::Value::deserialize(input)? {
-        serde_json::Value::Number(number) => number.as_f64(),
-        serde_json::Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    };
-    // As a cast does: what is out of range becomes the nearest number.
-    Ok(number.filter(|number| number.is_finite()).map(|number| number as i64))
-}
-
-/// A scope, which some servers write as a list.
-fn words<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
-    Ok(match serde_json::Value::deserialize(input)? {
-        serde_json::Value::String(text) => Some(text),
-        serde_json::Value::Array(list) => {
-            let words: Vec<_> = list.iter().filter_map(serde_json::Value::as_str).collect();
-            Some(words.join(" "))
-        }
-        _ => None,
-    })
-}
+use crate::model::{Document, Identity, Malformed, Secret, TokenSet, timestamp};
 
 /// Reads JSON, or the form that GitHub and its like answer.
-pub(super) fn parse_answer<T: serde::de::DeserializeOwned>(answer: &Answer) -> Option<T> {
-    if answer.is_form() {
-        let mut form = serde_json::Map::new();
-        for (name, value) in url::form_urlencoded::parse(&answer.body) {
-            if form.insert(name.into_owned(), value.into_owned().into()).is_some() {
-                return None;
-            }
-        }
-        return serde_json::from_value(form.into()).ok();
+///
+/// # Errors
+/// When it is neither.
+pub(super) fn document(answer: &Answer) -> Result<Document, Malformed> {
+    match Document::parse(&answer.body) {
+        Err(_) if answer.is_form() => Ok(Document::of_form(&answer.body)),
+        outcome => outcome,
     }
-    serde_json::from_slice(&answer.body).ok()
+}
+
+/// What an error is called. An empty one, or one of another kind, is none: some servers write the
+/// member beside every token.
+pub(super) fn error_of(document: &Document) -> Option<&str> {
+    document.text("error")
+}
+
+/// The scope of an answer, which some servers write as a list.
+fn scope(document: &Document) -> Option<String> {
+    let list = || document.list("scope").map(|words| words.join(" "));
+    document.text("scope").map(str::to_owned).or_else(list)
 }
 
 /// Reads the answer of a token endpoint, of which the ID token has been read. An `error` member counts whatever the status is
@@ -71,47 +36,52 @@ pub(super) fn read_token(
     identity: Option<Identity>,
     now: u64,
 ) -> Result<TokenSet, Failure> {
-    let Some(parsed) = parse_answer::<TokenAnswer>(answer) else {
-        return Err(match answer.is_busy() {
-            true => answer.transient(),
-            false => Failure::Other(refused(answer)),
-        });
+    let document = match document(answer) {
+        Ok(document) => document,
+        Err(why) => {
+            return Err(match answer.status {
+                _ if answer.is_busy() => answer.transient(),
+                200..300 => Failure::Other(unreadable(answer, why)),
+                _ => Failure::Other(refused(answer)),
+            });
+        }
     };
-    if let Some(code) = &parsed.error {
-        return Err(failure(code, parsed.error_description.as_deref(), answer));
+    if let Some(code) = error_of(&document) {
+        return Err(failure(code, document.text("error_description"), answer));
     }
     if answer.is_busy() {
         return Err(answer.transient());
     }
-    let access = parsed.access_token;
-    let issued = access.is_some() || identity.is_some();
-    if !issued || !(200..300).contains(&answer.status) {
+    if !(200..300).contains(&answer.status) {
         return Err(Failure::Other(refused(answer)));
     }
-    let kind = parsed.token_type.as_deref().unwrap_or("bearer");
+    let access = document.text("access_token");
     let unusable =
         |what: &str| Failure::Other(Error::new(Kind::Rejected, format!("{} {what}", answer.host)));
+    if access.is_none() && identity.is_none() {
+        let lacks = document.lacks("access_token");
+        return Err(Failure::Other(silent(answer, &format!("it issues no token: {lacks}"))));
+    }
+    let kind = document.text("token_type").unwrap_or("bearer");
     // RFC 6749 section 7.1: a client must not use a type that it does not understand.
     if !kind.eq_ignore_ascii_case("bearer") {
         return Err(unusable("issued a token of a type that is not Bearer"));
     }
     // A line end in a token would be a line of git's protocol.
-    let visible =
-        |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    let refresh = parsed.refresh_token.filter(|token| !token.is_empty());
-    if !access.iter().chain(&refresh).all(|token| visible(token)) {
+    let visible = |token: &str| token.bytes().all(|byte| byte.is_ascii_graphic());
+    let refresh = document.text("refresh_token");
+    if ![access, refresh].into_iter().flatten().all(visible) {
         return Err(unusable("issued a token with characters that no token may have"));
     }
     // A token that had ended before it came would be of no use to anybody: such a number says
     // nothing about the token's life.
-    let life = parsed.expires_in.filter(|seconds| *seconds > 0);
-    let expires = life.map(|seconds| now.saturating_add_signed(seconds));
+    let life = document.number("expires_in").filter(|seconds| *seconds > 0.0);
     Ok(TokenSet {
         identity,
         access: access.map(Secret::new),
         refresh: refresh.map(Secret::new),
-        expires,
-        scope: parsed.scope,
+        expires: life.map(|seconds| timestamp::after(seconds, now)),
+        scope: scope(&document),
     })
 }
 
@@ -119,7 +89,7 @@ impl Answer {
     /// Whether this is the server's no, in whatever dress: an error member, or a status that blames
     /// the request.
     pub(super) fn refuses(&self) -> bool {
-        let error = || parse_answer::<TokenAnswer>(self).is_some_and(|told| told.error.is_some());
+        let error = || document(self).is_ok_and(|told| error_of(&told).is_some());
         (400..500).contains(&self.status) || error()
     }
 
@@ -179,6 +149,17 @@ pub(super) fn cut(text: &str) -> String {
     text.chars().filter(plain).take(200).collect()
 }
 
+/// An answer that ought to be good: what it is instead.
+pub(super) fn unreadable(answer: &Answer, why: Malformed) -> Error {
+    silent(answer, &format!("it is {why}"))
+}
+
+/// An answer that lacks what is needed, and has no error in it.
+pub(super) fn silent(answer: &Answer, what: &str) -> Error {
+    let what = format!("{} answered {} without saying why {what}", answer.host, answer.status);
+    Error::new(Kind::Rejected, what)
+}
+
 pub(super) fn refused(answer: &Answer) -> Error {
     let what = format!("{} answered {} without saying why", answer.host, answer.status);
     Error::new(Kind::Rejected, what)
@@ -202,7 +183,7 @@ mod tests {
             (r#"{"access_token":"a","token_type":"bearer","expires_in":0}"#, None),
             (
                 r#"{"access_token":"a","token_type":"bearer","expires_in":1e300}"#,
-                Some(9_223_372_036_854_776_807),
+                Some(1_000 + 365 * 86_400),
             ),
             (r#"{"access_token":"a"}"#, None),
             (r#"{"access_token":"a","expires_in":"never","scope":["b","c"]}"#, None),

@@ -54,13 +54,18 @@ impl Oauth<'_> {
             let error = Error::new(Kind::Rejected, what);
             return Err(Failure::Other(error.hint(workload::hint(token))));
         }
-        let keys = ["AccessKeyId", "SecretAccessKey", "SessionToken"];
-        let [Some(id), Some(secret), Some(session)] = keys.map(|name| key(&text, name)) else {
-            return Err(unusable("gave no keys that could be understood"));
+        let names = ["AccessKeyId", "SecretAccessKey", "SessionToken"];
+        let keys = names.map(|name| key(&text, name));
+        let [Some(id), Some(secret), Some(session)] = keys else {
+            let lacking = names.into_iter().zip(keys).filter(|(_, key)| key.is_none());
+            let lacking: Vec<_> = lacking.map(|(name, _)| name).collect();
+            let what = format!("gave no keys that could be understood: {}", lacking.join(", "));
+            return Err(unusable(&what));
         };
         let Some(expires) = element(&text, "Expiration").and_then(timestamp::seconds) else {
             return Err(unusable("does not say when its keys end"));
         };
+        let expires = timestamp::believed(expires, self.clock.now());
         let keys = json!({
             "AccessKeyId": id, "SecretAccessKey": secret, "SessionToken": session,
         });

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
 use super::Oauth;
-use super::answer::{TokenAnswer, parse_answer};
+use super::answer::{document, error_of};
 use super::http::{Answer, Unanswered};
 use super::metadata::Server;
 use super::registration::Credentials;
@@ -119,10 +119,9 @@ fn methods(offered: Option<&[String]>) -> Vec<ClientAuth> {
 
 /// Whether an answer says that the client was not known by what it showed.
 fn is_of_the_client(answer: &Answer) -> bool {
-    let error = parse_answer::<TokenAnswer>(answer).and_then(|answer| answer.error);
-    match error.as_deref() {
-        Some(error) if !error.is_empty() => error == "invalid_client",
-        _ => answer.status == 401,
+    match error_of(&document(answer).unwrap_or_default()) {
+        Some(error) => error == "invalid_client",
+        None => answer.status == 401,
     }
 }
 

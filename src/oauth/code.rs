@@ -14,7 +14,7 @@ use rand::TryRng;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::answer::{parse_answer, read_token, refused, said};
+use super::answer::{document, error_of, read_token, refused, said, silent};
 use super::http::Answer;
 use super::{Attempt, Failure, TIMEOUT, common};
 use crate::error::{Error, Kind};
@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(250);
 struct Pending<'a> {
     state: String,
     verifier: Secret,
+    /// What an ID token repeats (OpenID Connect Core section 3.1.2.1), where one is asked for.
+    nonce: Option<String>,
     redirect: Url,
     attempt: &'a Attempt<'a>,
 }
@@ -64,7 +66,10 @@ pub(super) fn sign_in(attempt: &Attempt<'_>, flow: Flow) -> Result<TokenSet, Fai
         Some(listener) => listener.redirect.clone(),
         None => listener::unheard(redirect, attempt.options.port),
     };
-    let pending = Pending { state: random()?, verifier: Secret::new(random()?), redirect, attempt };
+    let openid = attempt.scope().split(' ').any(|scope| scope == "openid");
+    let nonce = if openid { Some(random()?) } else { None };
+    let (state, verifier) = (random()?, Secret::new(random()?));
+    let pending = Pending { state, verifier, nonce, redirect, attempt };
     let url = pending.authorization_url()?;
     attempt.caller_is_there()?;
     show(attempt, &url, listener.is_some(), "paste its address, or the code in it, here");
@@ -84,22 +89,21 @@ pub(super) fn challenge(verifier: &Secret) -> String {
 
 /// The name under which a pushed request waits for the browser (RFC 9126 section 2.2).
 fn pushed(answer: &Answer) -> Result<String, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Pushed {
-        request_uri: String,
+    let usable = |uri: &&str| uri.len() <= 2_000 && uri.bytes().all(|byte| byte.is_ascii_graphic());
+    if matches!(answer.status, 200 | 201)
+        && let Ok(pushed) = document(answer)
+        && error_of(&pushed).is_none()
+    {
+        return pushed.text("request_uri").filter(usable).map(str::to_owned).ok_or_else(|| {
+            let lacks = pushed.lacks("request_uri");
+            Failure::Other(silent(answer, &format!("it takes no pushed request: {lacks}")))
+        });
     }
-    let parsed: Option<Pushed> = parse_answer(answer);
-    let usable = |uri: &String| {
-        (1..=2_000).contains(&uri.len()) && uri.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match parsed.map(|pushed| pushed.request_uri).filter(usable) {
-        Some(uri) if matches!(answer.status, 200 | 201) => Ok(uri),
-        // Whatever it is, it is worded like a token endpoint's refusal.
-        _ => Err(match read_token(answer, None, 0) {
-            Err(failure) => failure,
-            Ok(_) => Failure::Other(refused(answer)),
-        }),
-    }
+    // Whatever it is, it is worded like a token endpoint's refusal.
+    Err(match read_token(answer, None, 0) {
+        Err(failure) => failure,
+        Ok(_) => Failure::Other(refused(answer)),
+    })
 }
 
 /// 256 bits as 43 unreserved characters (RFC 7636 section 4.1).
@@ -214,6 +218,7 @@ impl Pending<'_> {
         if !scope.is_empty() {
             request.push(("scope", scope));
         }
+        request.extend(self.nonce.clone().map(|nonce| ("nonce", nonce)));
         request.extend(common(profile).into_iter().map(|(name, value)| (name, value.to_owned())));
         request.extend(options.account.clone().map(|account| ("login_hint", account)));
         request
@@ -323,7 +328,7 @@ impl Pending<'_> {
             ("code_verifier", self.verifier.expose()),
         ];
         let answer = self.attempt.token(&form)?;
-        match self.attempt.issued(&answer) {
+        match self.attempt.issued_with(&answer, self.nonce.as_deref()) {
             Err(Failure::GrantDead) => {
                 let what = format!("{} does not accept the authorization code", answer.host);
                 Err(Failure::Other(Error::new(Kind::Rejected, what)))

@@ -53,6 +53,11 @@ pub(super) fn is_before_the_request(error: &ureq::Error) -> bool {
     )
 }
 
+/// Whether what came over the connection is not HTTP.
+pub(super) fn is_garbled(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Protocol(_))
+}
+
 /// TLS with the certificates of the system, and those of SSL_CERT_FILE, which only some systems'
 /// verifiers read themselves.
 pub(super) fn tls(

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use url::Url;
 
-use super::answer::{TokenAnswer, parse_answer, read_token, seconds};
+use super::answer::{document, error_of, read_token};
 use super::code::{challenge, random};
 use super::http::Answer;
 use super::{Attempt, Failure, common, qr};
@@ -17,25 +16,19 @@ use crate::profile::{is_loopback, is_safe};
 pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// Section 3.2: without an interval, five seconds.
-const INTERVAL: i64 = 5;
+const INTERVAL: f64 = 5.0;
 
 /// Longest address that is shown, in bytes.
 const ADDRESS: usize = 2_000;
 
-/// The answer of section 3.2. Some servers say `verification_url`, as an early draft did, some
-/// say both.
-#[derive(Deserialize)]
+/// The answer of section 3.2.
 struct Authorization {
-    device_code: String,
+    device_code: Secret,
     user_code: String,
-    verification_uri: Option<String>,
-    verification_url: Option<String>,
-    verification_uri_complete: Option<String>,
-    verification_url_complete: Option<String>,
-    #[serde(default, deserialize_with = "seconds")]
-    expires_in: Option<i64>,
-    #[serde(default, deserialize_with = "seconds")]
-    interval: Option<i64>,
+    plain: Url,
+    complete: Option<Url>,
+    expires_in: Option<f64>,
+    interval: Option<f64>,
 }
 
 pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
@@ -63,15 +56,9 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
         binding = true;
         answer = ask(binding)?;
     }
-    let Some(authorization) = parse_answer::<Authorization>(&answer) else {
-        // Whatever it is, it is worded like a token endpoint's refusal.
-        return match read_token(&answer, None, 0) {
-            Err(failure) => Err(failure),
-            Ok(_) => Err(unusable(attempt, "what nobody asked for")),
-        };
-    };
-    let expires_in = authorization.expires_in.unwrap_or(600).clamp(30, 1_800);
-    let lifetime = Duration::from_secs(expires_in.unsigned_abs());
+    let authorization = authorization(attempt, &answer)?;
+    let expires_in = authorization.expires_in.unwrap_or(600.0).clamp(30.0, 1_800.0);
+    let lifetime = Duration::from_secs(expires_in as u64);
     if options.timeout.is_some_and(|timeout| timeout > lifetime) {
         let seconds = lifetime.as_secs();
         oauth.ui.say(&format!("the server's code lives for {seconds} seconds, and no longer"));
@@ -81,10 +68,56 @@ pub(super) fn sign_in(attempt: &Attempt<'_>) -> Result<TokenSet, Failure> {
     if options.open_browser && oauth.ui.can_open_browser() && !oauth.ui.open(&link) {
         oauth.ui.say("no browser could be opened here: open the address on any device");
     }
-    let interval = authorization.interval.unwrap_or(INTERVAL).clamp(1, 60);
-    let mut form = vec![("grant_type", GRANT), ("device_code", &authorization.device_code)];
+    let interval = authorization.interval.unwrap_or(INTERVAL).clamp(1.0, 60.0) as u64;
+    let code = authorization.device_code.expose();
+    let mut form = vec![("grant_type", GRANT), ("device_code", code)];
     form.extend(binding.then_some(("code_verifier", verifier.expose())));
-    poll(attempt, interval.unsigned_abs(), lifetime, || attempt.token(&form))
+    poll(attempt, interval, lifetime, || attempt.token(&form))
+}
+
+/// Reads the answer of section 3.2, of which two codes and an address must be good.
+fn authorization(attempt: &Attempt<'_>, answer: &Answer) -> Result<Authorization, Failure> {
+    let document = match document(answer) {
+        Ok(document) if answer.status < 400 && error_of(&document).is_none() => document,
+        // Whatever it is, it is worded like a token endpoint's refusal.
+        _ => {
+            return match read_token(answer, None, 0) {
+                Err(failure) => Err(failure),
+                Ok(_) => Err(unusable(attempt, "what nobody asked for")),
+            };
+        }
+    };
+    let unusable = |what: &str, name: &str| {
+        let lacks = document.lacks(name);
+        Err(unusable(attempt, &format!("{what}: {lacks}")))
+    };
+    let Some(device_code) = document.text("device_code").map(Secret::new) else {
+        return unusable("no code to ask with", "device_code");
+    };
+    // One line, and short enough for a person: anything else is no code.
+    let user_code = document.text("user_code").map(crate::ui::sanitize).unwrap_or_default();
+    let user_code = user_code.replace('\n', " ");
+    if user_code.is_empty() || user_code.len() > 64 {
+        return unusable("a code that nobody can type", "user_code");
+    }
+    // The parsed form is shown: the raw string can hide escape bytes, or another host behind a user
+    // name.
+    let here = attempt.server.token().is_ok_and(|token| is_loopback(&token));
+    let good = |url: &Url| {
+        let safe = is_safe(url) && (here || !is_loopback(url)) && url.as_str().len() <= ADDRESS;
+        safe && url.username().is_empty() && url.password().is_none()
+    };
+    // Some servers say `verification_url`, as an early draft did, some say both.
+    let find =
+        |names: [&str; 2]| names.into_iter().find_map(|name| document.url(name).filter(&good));
+    let Some(plain) = find(["verification_uri", "verification_url"]) else {
+        let old = document.has("verification_url") && !document.has("verification_uri");
+        let name = if old { "verification_url" } else { "verification_uri" };
+        return unusable("an address that is not safe to open", name);
+    };
+    let complete = find(["verification_uri_complete", "verification_url_complete"]);
+    let (expires_in, interval) = (document.number("expires_in"), document.number("interval"));
+    Ok(Authorization { device_code, user_code, plain, complete, expires_in, interval })
 }
 
 /// Shows address and code, and returns the link that a browser may open.
@@ -94,29 +127,9 @@ fn show(
     lifetime: Duration,
 ) -> Result<Url, Failure> {
     let ui = attempt.oauth.ui;
-    let usable = |text: &String| {
-        let url = Url::parse(text).ok().filter(|url| url.as_str().len() <= ADDRESS)?;
-        // The parsed form is shown: the raw string can hide escape bytes, or another host behind
-        // a user name.
-        let here = attempt.server.token().is_ok_and(|token| is_loopback(&token));
-        let safe = is_safe(&url) && (here || !is_loopback(&url));
-        (safe && url.username().is_empty() && url.password().is_none()).then_some(url)
-    };
-    let Authorization { verification_uri, verification_url, .. } = authorization;
-    let Some(plain) = verification_uri.as_ref().or(verification_url.as_ref()).and_then(usable)
-    else {
-        return Err(unusable(attempt, "an address that is not safe to open"));
-    };
-    let Authorization { verification_uri_complete, verification_url_complete, .. } = authorization;
-    let complete = verification_uri_complete.as_ref().or(verification_url_complete.as_ref());
-    let complete = complete.and_then(usable);
-    // One line, and short enough for a person: anything else is no code.
-    let code = crate::ui::sanitize(&authorization.user_code).replace('\n', " ");
-    if code.is_empty() || code.len() > 64 {
-        return Err(unusable(attempt, "a code that nobody can type"));
-    }
+    let Authorization { user_code: code, plain, complete, .. } = authorization;
     // Before the words: what scrolls away first is what can be done without.
-    if let Some(complete) = &complete
+    if let Some(complete) = complete
         && let Some(screen) = ui.screen()
         && let Some(picture) = qr::draw(complete.as_str(), screen.size, screen.coloured)
     {
@@ -124,12 +137,13 @@ fn show(
     }
     ui.say(&format!("to sign in to {}, open {plain}", attempt.profile.home()));
     ui.say(&format!("and enter the code {code}"));
-    if let Some(complete) = &complete {
+    if let Some(complete) = complete {
         ui.say(&format!("or open {complete}"));
     }
-    let issuer = attempt.profile.issuer.clone().or_else(|| attempt.server.token().ok());
+    let issuer = attempt.profile.issuer.as_ref().map(|issuer| issuer.url().clone());
+    let issuer = issuer.or_else(|| attempt.server.token().ok());
     let strange = |url: &&Url| issuer.as_ref().is_some_and(|issuer| issuer.host() != url.host());
-    if let Some(stranger) = [Some(&plain), complete.as_ref()].into_iter().flatten().find(strange) {
+    if let Some(stranger) = [Some(plain), complete.as_ref()].into_iter().flatten().find(strange) {
         let host = |url: &Url| url.host_str().unwrap_or_default().to_owned();
         let issuer = issuer.as_ref().map(host).unwrap_or_default();
         ui.say(&format!("mind that {} is not {issuer}, which issues the tokens", host(stranger)));
@@ -139,7 +153,7 @@ fn show(
         seconds => format!("{} minutes", seconds / 60),
     };
     ui.say(&format!("only do so if you started this sign-in yourself; there are {life} to do it"));
-    Ok(complete.unwrap_or(plain))
+    Ok(complete.as_ref().unwrap_or(plain).clone())
 }
 
 /// How long to wait before the next poll.
@@ -220,12 +234,13 @@ pub(super) fn poll(
             Err(failure) => return Err(failure),
         };
         trouble = None;
-        let parsed: TokenAnswer = parse_answer(&answer).unwrap_or_default();
-        let interval = parsed.interval.map(|seconds| seconds.clamp(1, 60).unsigned_abs());
+        let document = document(&answer).unwrap_or_default();
+        let error = error_of(&document);
+        let interval = document.number("interval").map(|seconds| seconds.clamp(1.0, 60.0) as u64);
         let slowed = pace.slowed;
-        let step = pace.judge(parsed.error.as_deref(), interval);
+        let step = pace.judge(error, interval);
         attempt.oauth.ui.log(|| {
-            let error = parsed.error.as_deref().map(|error| answer.without_secrets(error));
+            let error = error.map(|error| answer.without_secrets(error));
             format!("poll: {} {error:?}", answer.status)
         });
         if slowed == 1 && pace.slowed == 2 {

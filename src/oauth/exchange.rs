@@ -2,22 +2,17 @@
 //! of its own for an access token of Microsoft Entra ID, which its realm takes (AAD-OAuth.md of
 //! Azure/acr); AWS gives the keys of a role.
 
-use serde::Deserialize;
 use url::Url;
 
-use super::answer::{parse_answer, refused};
+use super::answer::{document, refused, unreadable};
 use super::{Failure, Oauth, workload};
 use crate::error::{Error, Kind};
+use crate::model::timestamp::believed;
 use crate::model::{Exchanged, Secret};
 use crate::profile::{Exchange, Prefix};
 
 /// Seconds, where the token does not say: less than any registry gives.
 const LIFETIME: u64 = 900;
-
-#[derive(Deserialize)]
-struct Given {
-    refresh_token: String,
-}
 
 impl Oauth<'_> {
     /// Asks the host of an origin what it gives for a token of the session.
@@ -64,13 +59,16 @@ impl Oauth<'_> {
             408 | 429 | 500.. => return Err(answer.transient()),
             _ => return Err(Failure::Other(refused(&answer))),
         }
-        let Given { refresh_token: token } =
-            parse_answer(&answer).ok_or_else(|| Failure::Other(refused(&answer)))?;
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let given = document(&answer).map_err(|why| Failure::Other(unreadable(&answer, why)))?;
+        let Some(token) = given.text("refresh_token") else {
+            return Err(unusable(&format!("gave no token: {}", given.lacks("refresh_token"))));
+        };
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(unusable("gave a token with characters that no token may have"));
         }
         let token = Secret::new(token);
-        let expires = workload::end(&token).unwrap_or(self.clock.now() + LIFETIME);
+        let now = self.clock.now();
+        let expires = workload::end(&token).map_or(now + LIFETIME, |end| believed(end, now));
         Ok((token, expires))
     }
 }

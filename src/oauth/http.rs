@@ -8,20 +8,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use serde_json::Value;
 pub(super) use ureq::http::Method;
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use ureq::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use ureq::http::{Request, Response, request};
 use ureq::{Agent, Body};
 use url::Url;
 
 use super::Failure;
 use super::address::{self, Guard, Reach};
+use super::answer::cut;
 use super::connection::{self, Proxies};
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::Secret;
+use crate::model::{Secret, foreign_text};
 use crate::profile::{is_loopback, is_safe};
 
 /// For a name, and for each of its addresses until one answers.
@@ -29,15 +33,17 @@ const CONNECT: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(30);
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-/// Bytes of an answer.
+/// Bytes of an answer, also of what it says after it was decompressed.
 const LIMIT: u64 = 1 << 20;
+/// An answer may be compressed by the server and by a proxy once more.
+const MOST_ENCODINGS: usize = 2;
 
 /// What TLS needs is read when it is first used: the system's certificates take longer than a
 /// cached `get` as a whole.
 pub(super) struct Http<'a> {
     environment: &'a Environment,
-    reach: Reach,
     clock: &'a dyn Clock,
+    reach: Reach,
     until: Cell<Option<Duration>>,
     tls: OnceCell<Arc<rustls::ClientConfig>>,
     /// Something of the latest request was on its way when it failed.
@@ -51,15 +57,20 @@ pub(super) enum Unanswered {
     Unsent(Error),
     /// Nobody got the request.
     Unreached(Error),
-    /// The request was sent, and what it brought about is not known.
+    /// The request was sent, and its answer did not come, or not whole: what it brought about is
+    /// not known.
     Lost(Error),
+    /// What came is no answer.
+    Garbled(Error),
 }
 
 impl From<Unanswered> for Failure {
     fn from(why: Unanswered) -> Self {
         match why {
             Unanswered::Unsent(error) => Self::Other(error),
-            Unanswered::Unreached(error) | Unanswered::Lost(error) => Self::Transient(error),
+            Unanswered::Unreached(error) | Unanswered::Lost(error) | Unanswered::Garbled(error) => {
+                Self::Transient(error)
+            }
         }
     }
 }
@@ -121,7 +132,7 @@ impl Answer {
     }
 
     pub(super) fn text(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.body)
+        foreign_text(&self.body)
     }
 
     /// A server's own text without the secrets that it quotes.
@@ -132,6 +143,10 @@ impl Answer {
 
     /// The server could not say yes or no.
     pub(super) fn transient(&self) -> Failure {
+        Failure::Transient(self.undecided())
+    }
+
+    pub(super) fn undecided(&self) -> Error {
         let what = format!("{} answered {}", self.host, self.status);
         let hint = match self.wait {
             Some(seconds) if (2..=86_400).contains(&seconds) => {
@@ -139,7 +154,7 @@ impl Answer {
             }
             _ => "try again in a moment".to_owned(),
         };
-        Failure::Transient(Error::new(Kind::Temporary, what).hint(hint))
+        Error::new(Kind::Temporary, what).hint(hint)
     }
 }
 
@@ -155,8 +170,9 @@ impl<'a> Http<'a> {
     }
 
     /// No request goes on past this time of the monotonic clock; `None`: each has its own bound.
-    pub(super) fn end_at(&self, until: Option<Duration>) {
-        self.until.set(until);
+    /// What held before.
+    pub(super) fn end_at(&self, until: Option<Duration>) -> Option<Duration> {
+        self.until.replace(until)
     }
 
     /// Posts a form and reads the answer.
@@ -208,7 +224,7 @@ impl<'a> Http<'a> {
         form: &[(&str, &str)],
     ) -> Result<Answer, Unanswered> {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let mut answer = self.send(url, request.header(CONTENT_TYPE, FORM), Some(body))?;
+        let mut answer = self.send(url, request.header(CONTENT_TYPE, FORM), Some(body), WHOLE)?;
         let secret =
             |(name, value): &&(&str, &str)| SECRETS.contains(name) && value.len() >= SHORTEST;
         answer.sent.extend(form.iter().filter(secret).map(|(_, value)| Secret::new(*value)));
@@ -229,7 +245,16 @@ impl<'a> Http<'a> {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        self.send(url, with_bearer(request, bearer), None)
+        self.send(url, with_bearer(request, bearer), None, WHOLE)
+    }
+
+    /// Looks whether a document is at one of several places: with less patience, for there are
+    /// others.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub(super) fn look(&self, url: &Url) -> Result<Answer, Unanswered> {
+        self.send(url, request(Method::GET, url).header(ACCEPT, JSON), None, CONNECT)
     }
 
     /// Sends what neither `post` nor `get` can.
@@ -250,7 +275,7 @@ impl<'a> Http<'a> {
             request = request.header(CONTENT_TYPE, JSON);
         }
         let body = special.body.as_ref().map(Value::to_string);
-        let mut answer = self.send(url, with_bearer(request, special.bearer), body)?;
+        let mut answer = self.send(url, with_bearer(request, special.bearer), body, WHOLE)?;
         answer.sent.extend([special.bearer, special.secret].into_iter().flatten().cloned());
         Ok(answer)
     }
@@ -267,7 +292,7 @@ impl<'a> Http<'a> {
             return Err(Unanswered::Unsent(Error::new(Kind::Configuration, what)));
         }
         let request = request(Method::GET, url).header("Metadata-Flavor", "Google");
-        self.read(url, self.open(url, request, None, None)?)
+        self.read(url, self.open(url, request, None, None, WHOLE)?)
     }
 
     /// Posts a JSON document and reads the answer.
@@ -276,7 +301,7 @@ impl<'a> Http<'a> {
     /// As `post`.
     pub(super) fn post_json(&self, url: &Url, document: &Value) -> Result<Answer, Unanswered> {
         let request = request(Method::POST, url).header(ACCEPT, JSON).header(CONTENT_TYPE, JSON);
-        self.send(url, request, Some(document.to_string()))
+        self.send(url, request, Some(document.to_string()), WHOLE)
     }
 
     /// Asks a resource without any credential, for the challenges of its refusal: the values of
@@ -287,12 +312,12 @@ impl<'a> Http<'a> {
     pub(super) fn challenges(&self, url: &Url) -> Result<Vec<String>, Unanswered> {
         let proxy = self.way(url)?;
         let request = request(Method::GET, url).header(ACCEPT, JSON);
-        let response = self.open(url, request, None, proxy)?;
+        let response = self.open(url, request, None, proxy, WHOLE)?;
         if response.status().as_u16() != 401 {
             return Ok(Vec::new());
         }
         let all = response.headers().get_all(WWW_AUTHENTICATE).iter();
-        Ok(all.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect())
+        Ok(all.map(|value| foreign_text(value.as_bytes()).into_owned()).collect())
     }
 
     fn send(
@@ -300,9 +325,10 @@ impl<'a> Http<'a> {
         url: &Url,
         request: request::Builder,
         body: Option<String>,
+        patience: Duration,
     ) -> Result<Answer, Unanswered> {
         let proxy = self.way(url)?;
-        self.read(url, self.open(url, request, body, proxy)?)
+        self.read(url, self.open(url, request, body, proxy, patience)?)
     }
 
     /// Whether a request may go to a URL, and through which proxy.
@@ -329,6 +355,7 @@ impl<'a> Http<'a> {
         request: request::Builder,
         body: Option<String>,
         proxy: Option<ureq::Proxy>,
+        patience: Duration,
     ) -> Result<Response<Body>, Unanswered> {
         let unsendable = |error: ureq::http::Error| {
             let what = format!("no request can be made for {}", host(url));
@@ -338,7 +365,7 @@ impl<'a> Http<'a> {
             "https" => Some(self.tls()?),
             _ => None,
         };
-        let agent = self.agent(tls, proxy);
+        let agent = self.agent(tls, proxy, patience);
         self.sent.store(false, Ordering::Relaxed);
         let outcome = match body {
             Some(body) => agent.run(request.body(body).map_err(unsendable)?),
@@ -346,6 +373,7 @@ impl<'a> Http<'a> {
         };
         outcome.map_err(|error| match connection::is_before_the_request(&error) {
             true => Unanswered::Unreached(no_answer(url, error)),
+            false if connection::is_garbled(&error) => Unanswered::Garbled(no_answer(url, error)),
             false => self.lost(url, error),
         })
     }
@@ -354,13 +382,18 @@ impl<'a> Http<'a> {
         let (head, body) = response.into_parts();
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         let kind = text(CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
-        let wait = text(RETRY_AFTER).and_then(|wait| wait.parse().ok());
-        let mut content = Vec::new();
-        let read = body.into_reader().take(LIMIT + 1).read_to_end(&mut content);
-        read.map_err(|error| self.lost(url, error))?;
-        if content.len() as u64 > LIMIT {
-            return Err(self.lost(url, "its answer is longer than 1 MiB"));
-        }
+        // By the server's own clock, if it tells.
+        let now = || text(DATE).and_then(date).unwrap_or_else(|| self.clock.now());
+        let wait = text(RETRY_AFTER).and_then(|wait| {
+            let until = || date(wait).map(|until| until.saturating_sub(now()));
+            wait.trim().parse().ok().or_else(until)
+        });
+        let content = bounded(body.into_reader())
+            .and_then(|content| decoded(content, text(CONTENT_ENCODING).unwrap_or_default()));
+        let content = content.map_err(|error| match error.is::<std::io::Error>() {
+            true => self.lost(url, error),
+            false => Unanswered::Garbled(no_answer(url, error)),
+        })?;
         let status = head.status.as_u16();
         Ok(Answer { status, kind, body: content, host: host(url), sent: Vec::new(), wait })
     }
@@ -372,13 +405,19 @@ impl<'a> Http<'a> {
         }
     }
 
-    fn agent(&self, tls: Option<Arc<rustls::ClientConfig>>, proxy: Option<ureq::Proxy>) -> Agent {
+    fn agent(
+        &self,
+        tls: Option<Arc<rustls::ClientConfig>>,
+        proxy: Option<ureq::Proxy>,
+        patience: Duration,
+    ) -> Agent {
         // Nothing is asked where there is no time left: the shortest bound there is.
         let left = self.until.get().map(|until| until.saturating_sub(self.clock.elapsed()));
-        let whole = left.map_or(WHOLE, |left| left.clamp(Duration::from_millis(1), WHOLE));
+        let whole = left.map_or(patience, |left| left.clamp(Duration::from_millis(1), patience));
         let through = proxy.as_ref().map(|proxy| proxy.host().to_owned());
         let config = Agent::config_builder()
             .user_agent(concat!("valetkey/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
             .proxy(proxy)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -408,6 +447,51 @@ impl<'a> Http<'a> {
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Reads to the end, which must come before the limit.
+fn bounded(from: impl Read) -> Result<Vec<u8>, Cause> {
+    let mut content = Vec::new();
+    from.take(LIMIT + 1).read_to_end(&mut content)?;
+    match content.len() as u64 > LIMIT {
+        true => Err("its answer is longer than 1 MiB".into()),
+        false => Ok(content),
+    }
+}
+
+/// An answer as it was before somebody compressed it. We ask for nothing of that kind, and some
+/// servers and proxies do it all the same, or undo it and leave the header: the bytes tell.
+fn decoded(content: Vec<u8>, encoding: &str) -> Result<Vec<u8>, Cause> {
+    let mut content = content;
+    for _ in 0..MOST_ENCODINGS {
+        content = match content.as_slice() {
+            [0x1f, 0x8b, ..] => bounded(MultiGzDecoder::new(content.as_slice()))?,
+            // No JSON, form or XML begins with the head of a zlib stream (RFC 1950).
+            [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] if encoding.contains("deflate") => {
+                bounded(ZlibDecoder::new(content.as_slice()))?
+            }
+            _ => break,
+        };
+    }
+    let known = |name: &str| {
+        matches!(
+            name.trim().to_ascii_lowercase().as_str(),
+            "" | "identity" | "gzip" | "x-gzip" | "deflate"
+        )
+    };
+    match encoding.split(',').find(|name| !known(name)) {
+        Some(name) => {
+            Err(format!("its answer is encoded by {}, which it was not asked for", cut(name))
+                .into())
+        }
+        None => Ok(content),
+    }
+}
+
+/// Seconds of Unix time, from a date in any of the three forms of RFC 9110 section 5.6.7.
+fn date(text: &str) -> Option<u64> {
+    let date = httpdate::parse_http_date(text.trim()).ok()?;
+    Some(date.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
 
 fn request(method: Method, url: &Url) -> request::Builder {
     Request::builder().method(method).uri(url.as_str())
@@ -471,7 +555,8 @@ mod tests {
         let guarded = Http::within(Reach::Outside, &environment, &clock);
         // As if its text had told nothing.
         let url = Url::parse(&url).unwrap();
-        let refused = guarded.open(&url, request(Method::GET, &url), None, None).unwrap_err();
+        let refused =
+            guarded.open(&url, request(Method::GET, &url), None, None, WHOLE).unwrap_err();
         assert!(format!("{refused:?}").contains("another network"), "{refused:?}");
         assert!(matches!(refused, Unanswered::Unreached(_)), "{refused:?}");
         assert!(socket.accept().is_err(), "it was connected to");
@@ -486,5 +571,56 @@ mod tests {
             drop(socket.accept().unwrap());
             assert!(matches!(asked.join().unwrap(), Err(Unanswered::Lost(_))));
         });
+    }
+
+    /// Both ways in which an honest server may answer, and a bomb.
+    #[test]
+    fn what_was_compressed_is_read_within_the_bound() {
+        use std::io::Write;
+        let gzip = |text: &[u8]| {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            out.write_all(text).unwrap();
+            out.finish().unwrap()
+        };
+        let zlib = |text: &[u8]| {
+            let mut out = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+            out.write_all(text).unwrap();
+            out.finish().unwrap()
+        };
+        for (content, encoding) in [
+            (b"{}".to_vec(), ""),
+            (b"{}".to_vec(), "identity"),
+            // A proxy has undone it and left the header.
+            (b"{}".to_vec(), "gzip"),
+            (gzip(b"{}"), "gzip"),
+            (gzip(b"{}"), "X-GZIP"),
+            (gzip(b"{}"), ""),
+            (gzip(&gzip(b"{}")), "gzip, gzip"),
+            (zlib(b"{}"), "deflate"),
+        ] {
+            assert_eq!(decoded(content, encoding).unwrap(), b"{}", "{encoding}");
+        }
+        let half = gzip(b"{\"access_token\":\"x\"}");
+        for (content, encoding) in [
+            (half[..half.len() - 9].to_vec(), "gzip"),
+            (gzip(&vec![b' '; (LIMIT + 1) as usize]), "gzip"),
+            (gzip(&gzip(&vec![b' '; 1 << 26])), "gzip"),
+            (b"x".to_vec(), "br"),
+            (b"x".to_vec(), "gzip, zstd"),
+        ] {
+            assert!(decoded(content, encoding).is_err(), "{encoding}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_read_in_its_three_forms() {
+        for text in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(date(text), Some(784_111_777), "{text}");
+        }
+        assert_eq!((date("tomorrow"), date("")), (None, None));
     }
 }

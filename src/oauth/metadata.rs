@@ -1,24 +1,34 @@
 //! What an authorization server says about itself (RFC 8414, OpenID Connect Discovery), kept for
 //! a day so that a renewal costs one request. A document counts only for the issuer that it names.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use super::Failure;
 use super::answer::cut;
-use super::http::Http;
+use super::http::{Http, Unanswered};
 use crate::clock::Clock;
 use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::fingerprint;
-use crate::profile::{Profile, is_loopback, is_safe};
+use crate::model::{Document, fingerprint, foreign_text};
+use crate::profile::{Issuer, Profile, is_loopback, is_safe};
 use crate::ui::Ui;
 
 /// Seconds for which a document is believed.
 pub(super) const LIFETIME: u64 = 24 * 60 * 60;
 /// No document that was kept is young enough.
 pub(super) const ASK_ANEW: u64 = 0;
+
+pub(super) const AUTHORIZATION: &str = "authorization_endpoint";
+pub(super) const TOKEN: &str = "token_endpoint";
+pub(super) const DEVICE: &str = "device_authorization_endpoint";
+pub(super) const REVOCATION: &str = "revocation_endpoint";
+pub(super) const USERINFO: &str = "userinfo_endpoint";
+pub(super) const REGISTRATION: &str = "registration_endpoint";
+const PUSHED: &str = "pushed_authorization_request_endpoint";
 
 /// An authorization server as far as a profile needs it.
 #[derive(Debug, Default)]
@@ -47,43 +57,75 @@ pub(super) struct Server {
     grants: Option<Vec<String>>,
     /// `None`: it does not say which PKCE methods it takes.
     challenge_methods: Option<Vec<String>>,
+    /// What is wrong with the endpoints that are named and cannot be used.
+    unusable: BTreeMap<&'static str, String>,
 }
 
-#[derive(Deserialize)]
-struct Document {
-    issuer: String,
-    authorization_endpoint: Option<Url>,
-    token_endpoint: Option<Url>,
-    device_authorization_endpoint: Option<Url>,
-    revocation_endpoint: Option<Url>,
-    userinfo_endpoint: Option<Url>,
-    registration_endpoint: Option<Url>,
-    pushed_authorization_request_endpoint: Option<Url>,
-    #[serde(default)]
-    require_pushed_authorization_requests: bool,
-    #[serde(default)]
-    client_id_metadata_document_supported: bool,
-    scopes_supported: Option<Vec<String>>,
-    grant_types_supported: Option<Vec<String>>,
-    token_endpoint_auth_methods_supported: Option<Vec<String>>,
-    #[serde(default)]
-    authorization_response_iss_parameter_supported: bool,
-    code_challenge_methods_supported: Option<Vec<String>>,
-}
-
-#[derive(Deserialize, serde::Serialize)]
+/// What an issuer published, as it is kept.
+#[derive(Deserialize, Serialize)]
 struct Cached {
     /// Unix time in seconds.
     fetched: u64,
-    document: serde_json::Value,
+    /// Each of its documents, as it came.
+    documents: Vec<String>,
+    /// Every place was asked, and said what there is.
+    complete: bool,
 }
 
 impl Server {
     pub(super) fn token(&self) -> Result<Url, Failure> {
         self.token.clone().ok_or_else(|| {
-            let what = "the authorization server names no token endpoint";
-            Failure::Other(Error::new(Kind::Configuration, what))
+            let what = match self.unusable.get(TOKEN) {
+                Some(why) => format!("the authorization server's metadata cannot be used: {why}"),
+                None => "the authorization server names no token endpoint".to_owned(),
+            };
+            let error = Error::new(Kind::Configuration, what);
+            Failure::Other(error.hint("name token_endpoint in config.toml, or check issuer"))
         })
+    }
+
+    /// What is wrong with an endpoint that is named, as the end of a sentence; else nothing.
+    pub(super) fn trouble(&self, name: &str) -> String {
+        self.unusable.get(name).map(|why| format!(": {why}")).unwrap_or_default()
+    }
+
+    fn names(&self, name: &str) -> bool {
+        match name {
+            AUTHORIZATION => self.authorization.is_some(),
+            TOKEN => self.token.is_some(),
+            DEVICE => self.device_authorization.is_some(),
+            REVOCATION => self.revocation.is_some(),
+            USERINFO => self.userinfo.is_some(),
+            REGISTRATION => self.registration.is_some(),
+            _ => self.pushed.is_some(),
+        }
+    }
+
+    /// What this document does not say, as another of the same issuer says it.
+    fn or(self, other: Self) -> Self {
+        let mut unusable = other.unusable;
+        unusable.extend(self.unusable);
+        let mut merged = Self {
+            issuer: self.issuer.or(other.issuer),
+            authorization: self.authorization.or(other.authorization),
+            token: self.token.or(other.token),
+            device_authorization: self.device_authorization.or(other.device_authorization),
+            revocation: self.revocation.or(other.revocation),
+            userinfo: self.userinfo.or(other.userinfo),
+            registration: self.registration.or(other.registration),
+            pushed: self.pushed.or(other.pushed),
+            requires_pushed: self.requires_pushed || other.requires_pushed,
+            takes_client_documents: self.takes_client_documents || other.takes_client_documents,
+            promises_issuer: self.promises_issuer || other.promises_issuer,
+            client_auth: self.client_auth.or(other.client_auth),
+            scopes: if self.scopes.is_empty() { other.scopes } else { self.scopes },
+            grants: self.grants.or(other.grants),
+            challenge_methods: self.challenge_methods.or(other.challenge_methods),
+            unusable: BTreeMap::new(),
+        };
+        unusable.retain(|name, _| !merged.names(name));
+        merged.unusable = unusable;
+        merged
     }
 
     /// Whether a person can sign in there at all.
@@ -109,40 +151,42 @@ impl Server {
     }
 }
 
-/// The profile's own endpoints, completed by what its issuer publishes.
+/// The profile's own endpoints, completed by what its issuer publishes. `wanted`: the endpoints for
+/// which every place is asked.
 pub(super) fn find(
     profile: &Profile,
     age: u64,
+    wanted: &[&str],
     http: &Http<'_>,
     environment: &Environment,
     clock: &dyn Clock,
     ui: &Ui<'_>,
 ) -> Result<Server, Failure> {
     let own = &profile.endpoints;
-    let published = match &profile.issuer {
-        None => Server::default(),
-        Some(issuer) => published(issuer, age, http, environment, clock, ui)?,
+    let own = Server {
+        authorization: own.authorization.clone(),
+        token: own.token.clone(),
+        device_authorization: own.device_authorization.clone(),
+        revocation: own.revocation.clone(),
+        userinfo: own.userinfo.clone(),
+        ..Server::default()
     };
-    Ok(Server {
-        authorization: own.authorization.clone().or(published.authorization),
-        token: own.token.clone().or(published.token),
-        device_authorization: own.device_authorization.clone().or(published.device_authorization),
-        revocation: own.revocation.clone().or(published.revocation),
-        userinfo: own.userinfo.clone().or(published.userinfo),
-        ..published
-    })
+    let Some(issuer) = &profile.issuer else { return Ok(own) };
+    let wanted: Vec<&str> = wanted.iter().copied().filter(|name| !own.names(name)).collect();
+    Ok(own.or(published(issuer, age, &wanted, http, environment, clock, ui)?))
 }
 
 /// What an issuer publishes about itself.
 pub(super) fn published(
-    issuer: &Url,
+    issuer: &Issuer,
     age: u64,
+    wanted: &[&str],
     http: &Http<'_>,
     environment: &Environment,
     clock: &dyn Clock,
     ui: &Ui<'_>,
 ) -> Result<Server, Failure> {
-    let name = format!("{}.json", &fingerprint(issuer.as_str().as_bytes())[..32]);
+    let name = format!("{}.json", &fingerprint(issuer.url().as_str().as_bytes())[..32]);
     let path = environment.cache_directory().ok().map(|cache| cache.join("metadata").join(name));
     let cached = path
         .as_ref()
@@ -152,15 +196,17 @@ pub(super) fn published(
             let now = clock.now();
             cached.fetched <= now && now - cached.fetched < age
         });
-    if let Some(cached) = cached
-        && let Ok(server) = read(&cached.document, issuer)
-    {
-        return Ok(server);
+    if let Some(cached) = cached {
+        let read = |text: &String| read(&Document::parse(text.as_bytes()).ok()?, issuer)?.ok();
+        let servers: Option<Vec<_>> = cached.documents.iter().map(read).collect();
+        if let Some(server) = servers.and_then(|servers| servers.into_iter().reduce(Server::or))
+            && (cached.complete || wanted.iter().all(|name| server.names(name)))
+        {
+            return Ok(server);
+        }
     }
-    let document = fetch(issuer, http, ui)?;
-    let server = read(&document, issuer)?;
+    let (server, cached) = fetch(issuer, wanted, http, clock, ui)?;
     if let Some(path) = path {
-        let cached = Cached { fetched: clock.now(), document };
         // A document that is not kept is fetched again.
         let _ = serde_json::to_vec(&cached).map(|content| disk::replace(&path, &content));
     }
@@ -168,7 +214,7 @@ pub(super) fn published(
 }
 
 /// RFC 8414 section 3.1 puts the well-known part between host and path, OpenID Connect Discovery
-/// section 4 after the path; of the two, only "not there" makes us try the next.
+/// section 4 after the path.
 fn locations(issuer: &Url) -> Vec<Url> {
     let path = issuer.path().trim_end_matches('/');
     let at = |path: String| {
@@ -186,73 +232,125 @@ fn locations(issuer: &Url) -> Vec<Url> {
     locations
 }
 
-fn fetch(issuer: &Url, http: &Http<'_>, ui: &Ui<'_>) -> Result<serde_json::Value, Failure> {
-    for location in locations(issuer) {
-        let answer = http.get(&location, None, &[])?;
+/// Asks one place after the other until all that is wanted is known. What goes wrong at one of them
+/// is about that place alone; what the first document does not say, the next of the same issuer may.
+fn fetch(
+    issuer: &Issuer,
+    wanted: &[&str],
+    http: &Http<'_>,
+    clock: &dyn Clock,
+    ui: &Ui<'_>,
+) -> Result<(Server, Cached), Failure> {
+    let mut cached = Cached { fetched: clock.now(), documents: Vec::new(), complete: true };
+    let mut found: Option<Server> = None;
+    let (mut transient, mut strange) = (None, None);
+    for location in locations(issuer.url()) {
+        if let Some(server) = &found
+            && server.names(TOKEN)
+            && wanted.iter().all(|name| server.names(name))
+        {
+            cached.complete = false;
+            break;
+        }
+        let answer = match http.look(&location) {
+            Ok(answer) => answer,
+            Err(Unanswered::Lost(error) | Unanswered::Garbled(error)) => {
+                ui.log(|| format!("discover at {location}: {error}"));
+                transient = transient.or(Some(error));
+                continue;
+            }
+            // Nobody is there, and that is so for all that lies there.
+            Err(Unanswered::Unreached(error)) if found.is_some() => {
+                transient = transient.or(Some(error));
+                break;
+            }
+            Err(failure) => return Err(failure.into()),
+        };
         ui.log(|| format!("discover at {location}: {}", answer.status));
-        match (answer.status, serde_json::from_slice(&answer.body)) {
-            (200, Ok(document)) => return Ok(document),
-            (500.. | 429, _) => return Err(answer.transient()),
+        match (answer.status, Document::parse(&answer.body)) {
+            (200, Ok(document)) => match read(&document, issuer) {
+                Some(Ok(server)) => {
+                    cached.documents.push(foreign_text(&answer.body).into_owned());
+                    found = Some(match found {
+                        Some(found) => found.or(server),
+                        None => server,
+                    });
+                }
+                Some(Err(error)) => strange = strange.or(Some(error)),
+                None => {}
+            },
+            (500.. | 429 | 408, _) => transient = transient.or(Some(answer.undecided())),
             // A site that answers every path with its front page has no document there either.
             _ => {}
         }
     }
-    let what = format!("{issuer} publishes no metadata");
-    Err(Failure::Other(
-        Error::new(Kind::Configuration, what)
-            .hint("check issuer in config.toml, or name the endpoints one by one"),
-    ))
-}
-
-fn read(document: &serde_json::Value, issuer: &Url) -> Result<Server, Failure> {
-    // Nobody was asked yet, so this is no refusal, and is tried again at once.
-    let unusable = |what: String| {
-        let error = Error::new(Kind::Configuration, what);
-        Failure::Other(error.hint("check issuer in config.toml"))
-    };
-    let document = Document::deserialize(document)
-        .map_err(|_| unusable(format!("the metadata of {issuer} cannot be understood")))?;
-    // Section 3.3: the document must name the very issuer that was asked for. A root's slash is
-    // the URL parser's, not the issuer's.
-    let asked = issuer.as_str();
-    let same = document.issuer == asked
-        || (issuer.path() == "/" && document.issuer == asked.trim_end_matches('/'));
-    if !same {
-        let what = format!("the metadata of {issuer} is that of {}", cut(&document.issuer));
-        return Err(unusable(what));
-    }
-    let all = [
-        &document.authorization_endpoint,
-        &document.token_endpoint,
-        &document.device_authorization_endpoint,
-        &document.revocation_endpoint,
-        &document.userinfo_endpoint,
-        &document.registration_endpoint,
-        &document.pushed_authorization_request_endpoint,
-    ];
-    for endpoint in all.into_iter().flatten() {
-        if !is_safe(endpoint) || leads_inside(endpoint, issuer) || has_user(endpoint) {
-            let endpoint = cut(endpoint.as_str());
-            return Err(unusable(format!("the metadata of {issuer} names {endpoint}")));
+    cached.complete &= transient.is_none();
+    match (found, transient, strange) {
+        (Some(server), Some(error), _) if !server.names(TOKEN) => Err(Failure::Transient(error)),
+        (Some(server), _, _) => Ok((server, cached)),
+        (None, Some(error), _) => Err(Failure::Transient(error)),
+        (None, None, Some(error)) => Err(Failure::Other(error)),
+        (None, None, None) => {
+            let what = format!("{issuer} publishes no metadata");
+            let hint = "check issuer in config.toml, or name the endpoints one by one";
+            Err(Failure::Other(Error::new(Kind::Configuration, what).hint(hint)))
         }
     }
-    Ok(Server {
-        issuer: Some(document.issuer),
-        authorization: document.authorization_endpoint,
-        token: document.token_endpoint,
-        device_authorization: document.device_authorization_endpoint,
-        revocation: document.revocation_endpoint,
-        userinfo: document.userinfo_endpoint,
-        registration: document.registration_endpoint,
-        pushed: document.pushed_authorization_request_endpoint,
-        requires_pushed: document.require_pushed_authorization_requests,
-        takes_client_documents: document.client_id_metadata_document_supported,
-        client_auth: document.token_endpoint_auth_methods_supported,
-        scopes: document.scopes_supported.unwrap_or_default(),
-        grants: document.grant_types_supported,
-        promises_issuer: document.authorization_response_iss_parameter_supported,
-        challenge_methods: document.code_challenge_methods_supported,
-    })
+}
+
+/// What a document says of this issuer. `None`: it is no metadata at all.
+fn read(document: &Document, issuer: &Issuer) -> Option<Result<Server, Error>> {
+    // Nobody was asked yet, so this is no refusal, and is tried again at once.
+    let unusable = |what: String| {
+        Some(Err(Error::new(Kind::Configuration, what).hint("check issuer in config.toml")))
+    };
+    let Some(name) = document.text("issuer") else {
+        return match document.has("issuer") || document.has(TOKEN) {
+            true => {
+                let lacks = document.lacks("issuer");
+                unusable(format!("the metadata of {issuer} cannot be understood: {lacks}"))
+            }
+            false => None,
+        };
+    };
+    // Section 3.3: the document must name the very issuer that was asked for.
+    if !issuer.is(name) {
+        return unusable(format!("the metadata of {issuer} is that of {}", cut(name)));
+    }
+    let mut wrong = BTreeMap::new();
+    let mut endpoint = |name: &'static str| {
+        let Some(url) = document.url(name) else {
+            if document.has(name) {
+                wrong.insert(name, document.lacks(name));
+            }
+            return None;
+        };
+        if is_safe(&url) && !leads_inside(&url, issuer.url()) && !has_user(&url) {
+            return Some(url);
+        }
+        let url = cut(url.as_str());
+        wrong.insert(name, format!("{name} is {url}, where no token may go"));
+        None
+    };
+    let server = Server {
+        issuer: Some(name.to_owned()),
+        authorization: endpoint(AUTHORIZATION),
+        token: endpoint(TOKEN),
+        device_authorization: endpoint(DEVICE),
+        revocation: endpoint(REVOCATION),
+        userinfo: endpoint(USERINFO),
+        registration: endpoint(REGISTRATION),
+        pushed: endpoint(PUSHED),
+        requires_pushed: document.flag("require_pushed_authorization_requests"),
+        takes_client_documents: document.flag("client_id_metadata_document_supported"),
+        client_auth: document.list("token_endpoint_auth_methods_supported"),
+        scopes: document.list("scopes_supported").unwrap_or_default(),
+        grants: document.list("grant_types_supported"),
+        promises_issuer: document.flag("authorization_response_iss_parameter_supported"),
+        challenge_methods: document.list("code_challenge_methods_supported"),
+        unusable: BTreeMap::new(),
+    };
+    Some(Ok(Server { unusable: wrong, ..server }))
 }
 
 /// Whether a server that has a name sends us to a bare address, or to this machine: nobody honest
@@ -273,9 +371,9 @@ pub(super) fn has_user(url: &Url) -> bool {
 /// When one does not.
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(bytes: &[u8]) {
-    let Ok(document) = serde_json::from_slice(bytes) else { return };
-    let Ok(issuer) = Url::parse("https://auth.example") else { return };
-    let Ok(server) = read(&document, &issuer) else { return };
+    let Ok(document) = Document::parse(bytes) else { return };
+    let Ok(issuer) = Issuer::new("https://auth.example") else { return };
+    let Some(Ok(server)) = read(&document, &issuer) else { return };
     let Server { issuer, authorization, token, device_authorization, revocation, userinfo, .. } =
         server;
     let (registration, pushed) = (server.registration, server.pushed);
@@ -314,8 +412,11 @@ mod tests {
 
     #[test]
     fn a_document_counts_only_for_its_own_issuer_and_over_tls() {
-        let issuer = Url::parse("https://a.example").unwrap();
-        let check = |document: serde_json::Value| read(&document, &issuer).is_ok();
+        let issuer = Issuer::new("https://a.example").unwrap();
+        let read = |document: serde_json::Value| {
+            read(&Document::parse(document.to_string().as_bytes()).unwrap(), &issuer)
+        };
+        let check = |document| read(document).is_some_and(|found| found.is_ok());
         assert!(check(serde_json::json!({"issuer": "https://a.example"})));
         assert!(check(serde_json::json!({"issuer": "https://a.example/"})));
         for issuer in ["https://b.example", "https://A.example", "https://a.example:443", ""] {
@@ -331,10 +432,34 @@ mod tests {
             "https://[::ffff:10.0.0.1]/token",
             "https://a.example@b.example/token",
             "ftp://a.example",
+            "/token",
+            "",
         ] {
-            let document =
-                serde_json::json!({"issuer": "https://a.example", "token_endpoint": endpoint});
-            assert!(!check(document), "{endpoint}");
+            for name in [TOKEN, REVOCATION] {
+                let document = serde_json::json!({"issuer": "https://a.example", name: endpoint});
+                let server = read(document).unwrap().unwrap();
+                assert!(!server.names(name), "{endpoint}");
+                assert!(server.trouble(name).contains(name), "{endpoint}");
+            }
         }
+    }
+
+    #[test]
+    fn the_next_document_fills_what_the_first_leaves_out() {
+        let issuer = Issuer::new("https://a.example").unwrap();
+        let read = |text: &str| {
+            let text = format!("{{\"issuer\":\"https://a.example\",{text}}}");
+            read(&Document::parse(text.as_bytes()).unwrap(), &issuer).unwrap().unwrap()
+        };
+        let first = read(r#""token_endpoint":"https://a.example/1","registration_endpoint":"""#);
+        let next = read(
+            r#""token_endpoint":"https://a.example/2","registration_endpoint":"https://a.example/3",
+               "scopes_supported":["x"],"revocation_endpoint":"/r""#,
+        );
+        let both = first.or(next);
+        assert_eq!(both.token().unwrap().path(), "/1");
+        assert!(both.names(REGISTRATION) && both.offers_scope("x"));
+        assert_eq!(both.trouble(REGISTRATION), "");
+        assert_eq!(both.trouble(REVOCATION), ": revocation_endpoint is nothing that can be used");
     }
 }

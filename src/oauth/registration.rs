@@ -9,15 +9,15 @@ use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::answer::{cut, parse_answer, refused, said};
+use super::answer::{cut, document, error_of, refused, said, silent, unreadable};
 use super::code::listener;
 use super::http::Answer;
-use super::metadata::Server;
+use super::metadata::{self, Server};
 use super::{Failure, Oauth, Options, device};
 use crate::disk;
 use crate::error::{Error, Kind};
 use crate::model::{Secret, fingerprint};
-use crate::profile::{ClientAuth, Flow, Profile, Redirect, Source};
+use crate::profile::{ClientAuth, Flow, Issuer, Profile, Redirect, Source};
 
 const CODE: &str = "authorization_code";
 const REFRESH: &str = "refresh_token";
@@ -65,18 +65,6 @@ struct Kept {
     expires: Option<u64>,
 }
 
-/// The members of RFC 7591 section 3.2 that mean something to us.
-#[derive(Deserialize)]
-struct Registered {
-    client_id: Option<String>,
-    client_secret: Option<Zeroizing<String>>,
-    token_endpoint_auth_method: Option<String>,
-    /// Zero: never.
-    client_secret_expires_at: Option<u64>,
-    error: Option<String>,
-    error_description: Option<String>,
-}
-
 impl Oauth<'_> {
     /// The client to sign in with: the user's own, else a document about us where the server takes
     /// one, else one that we registered or register now.
@@ -116,9 +104,13 @@ impl Oauth<'_> {
         }
         match (&profile.issuer, &server.registration) {
             (Some(issuer), Some(endpoint)) => {
-                self.registered(profile, options.port, server, flow, issuer, endpoint)
+                self.registered(profile, options.port, server, flow, issuer.url(), endpoint)
             }
-            _ => Err(Failure::Other(profile.no_client())),
+            _ => {
+                let error = profile.no_client();
+                let trouble = server.trouble(metadata::REGISTRATION);
+                Err(Failure::Other(Error { what: format!("{}{trouble}", error.what), ..error }))
+            }
         }
     }
 
@@ -243,14 +235,14 @@ impl Oauth<'_> {
 
     /// What a client that we registered shows beside its id; `None` where it is not one of those.
     pub(super) fn registered_as(&self, profile: &Profile, client_id: &str) -> Option<Credentials> {
-        let kept = self.kept(profile.issuer.as_ref()?)?;
+        let kept = self.kept(profile.issuer.as_ref()?.url())?;
         (kept.client_id == client_id).then(|| kept.credentials())
     }
 
     /// Forgets a registration that its issuer does not know any more; `false` where the client was
     /// not one of ours.
     pub(super) fn forget_client(&self, profile: &Profile, client_id: &str) -> bool {
-        let Some(issuer) = &profile.issuer else { return false };
+        let Some(issuer) = profile.issuer.as_ref().map(Issuer::url) else { return false };
         let ours = self.kept(issuer).is_some_and(|kept| kept.client_id == client_id);
         let path = self.registration_path(issuer).filter(|_| ours);
         path.is_some_and(|path| disk::remove(&path).unwrap_or(false))
@@ -285,17 +277,17 @@ struct Told {
 
 /// `offered`: how clients show who they are, by the server's metadata.
 fn read(answer: &Answer, offered: Option<&[String]>) -> Result<Told, Failure> {
-    let parsed: Option<Registered> = parse_answer(answer);
-    let parsed = match (answer.status, parsed) {
+    let said_so = match (answer.status, document(answer)) {
         (500.. | 429 | 408, _) => return Err(answer.transient()),
-        (_, None) => return Err(Failure::Other(refused(answer))),
-        (_, Some(parsed)) => parsed,
+        (200 | 201, Err(why)) => return Err(Failure::Other(unreadable(answer, why))),
+        (_, Err(_)) => return Err(Failure::Other(refused(answer))),
+        (_, Ok(document)) => document,
     };
     let unusable = |what: &str| {
         Err(Failure::Other(Error::new(Kind::Rejected, format!("{} {what}", answer.host))))
     };
-    if let Some(error) = parsed.error.as_ref().filter(|error| !error.is_empty()) {
-        let said = said(error, parsed.error_description.as_deref());
+    if let Some(error) = error_of(&said_so) {
+        let said = said(error, said_so.text("error_description"));
         return unusable(&format!("registers no client: {said}"));
     }
     let plain = |text: &str| {
@@ -303,24 +295,28 @@ fn read(answer: &Answer, offered: Option<&[String]>) -> Result<Told, Failure> {
         let visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
         (1..=1_000).contains(&text.len()) && text.bytes().all(visible)
     };
-    let client_id = parsed.client_id.filter(|_| matches!(answer.status, 200 | 201));
-    let client_id = client_id.filter(|id| plain(id));
-    let id = client_id.ok_or_else(|| Failure::Other(refused(answer)))?;
-    let secret = parsed.client_secret.filter(|secret| !secret.is_empty());
+    if !matches!(answer.status, 200 | 201) {
+        return Err(Failure::Other(refused(answer)));
+    }
+    let Some(id) = said_so.text("client_id").filter(|id| plain(id)).map(str::to_owned) else {
+        let lacks = said_so.lacks("client_id");
+        return Err(Failure::Other(silent(answer, &format!("it registers no client: {lacks}"))));
+    };
+    let secret = said_so.text("client_secret").map(|secret| Zeroizing::new(secret.to_owned()));
     // A secret is any text, but one that no form or header was made for is none.
     if secret.as_ref().is_some_and(|secret| secret.len() > 10_000) {
         return unusable("gave this client a secret that is too long");
     }
     let named = [ClientAuth::None, ClientAuth::Basic, ClientAuth::Post];
     let named = |name: &str| named.into_iter().find(|method| method.name() == name);
-    let method = match (parsed.token_endpoint_auth_method.as_deref(), &secret) {
+    let method = match (said_so.text("token_endpoint_auth_method"), &secret) {
         // RFC 7591 section 2: basic where nothing is said, unless the server says so elsewhere.
-        (None | Some(""), Some(_)) => match offered {
+        (None, Some(_)) => match offered {
             None => Some(ClientAuth::Basic),
             Some(all) if all.iter().any(|name| name.starts_with("client_secret_")) => None,
             Some(_) => Some(ClientAuth::None),
         },
-        (None | Some(""), None) => Some(ClientAuth::None),
+        (None, None) => Some(ClientAuth::None),
         (Some(name), secret) => match (named(name), secret) {
             (None, _) => {
                 let what =
@@ -334,7 +330,8 @@ fn read(answer: &Answer, offered: Option<&[String]>) -> Result<Told, Failure> {
         },
     };
     // Zero: never.
-    let expires = parsed.client_secret_expires_at.filter(|expires| *expires != 0);
+    let expires = said_so.number("client_secret_expires_at").filter(|expires| *expires > 0.0);
+    let expires = expires.map(|expires| expires as u64);
     Ok(Told { id, secret: secret.filter(|_| method != Some(ClientAuth::None)), method, expires })
 }
 

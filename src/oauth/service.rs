@@ -1,14 +1,12 @@
 //! A host that says itself who issues its tokens: Terraform's remote service discovery and its
 //! `login.v1`. It is asked only when a person names the host to sign in to.
 
-use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::discovery::Home;
 use super::metadata::leads_inside;
-use super::{Failure, Oauth};
 use crate::error::{Error, Kind};
+use crate::model::Document;
 use crate::profile::{Found, Profile, Redirect, is_safe};
 
 const WELL_KNOWN: &str = "/.well-known/terraform.json";
@@ -16,72 +14,47 @@ const WELL_KNOWN: &str = "/.well-known/terraform.json";
 /// Ports of the redirect that are tried; a host may allow tens of thousands.
 const PORTS: usize = 32;
 
-#[derive(Deserialize)]
-struct Services {
-    #[serde(rename = "login.v1")]
-    login: Option<Login>,
+/// Where the document is.
+pub(super) fn place(home: &Url) -> Url {
+    let mut url = home.clone();
+    url.set_path(WELL_KNOWN);
+    url
 }
 
-#[derive(Deserialize)]
-struct Login {
-    client: String,
-    authz: String,
-    token: String,
-    grant_types: Option<Vec<String>>,
-    /// The first and the last.
-    ports: Option<(u16, u16)>,
-    #[serde(default)]
-    scopes: Vec<String>,
-}
-
-impl Oauth<'_> {
-    /// The provider that the host names in this way, for this host alone. `None` where it names none.
-    pub(super) fn login_service(&self, home: &Home<'_>) -> Result<Option<Profile>, Failure> {
-        let mut url = home.url.clone();
-        url.set_path(WELL_KNOWN);
-        let origin = url.origin().ascii_serialization();
-        let answer = home.http.get(&url, None, &[])?;
-        self.ui.log(|| format!("discover at {url}: {}", answer.status));
-        // Other hosts answer such a path with whatever page they like.
-        match serde_json::from_slice(&answer.body) {
-            Ok(document) if answer.status == 200 => {
-                read(&document, origin, &url, home.inside).map_err(Failure::Other)
-            }
-            _ => Ok(None),
-        }
-    }
-}
-
-fn read(
-    document: &Value,
-    origin: String,
-    url: &Url,
-    inside: bool,
-) -> Result<Option<Profile>, Error> {
+/// The provider that a host names in this way, for this host alone. `None` where it names none.
+/// `url`: of the document.
+///
+/// # Errors
+/// `Rejected` when what it names cannot be used.
+pub(super) fn read(document: &Document, url: &Url, inside: bool) -> Result<Option<Profile>, Error> {
     let unusable = |what: &str| Error::new(Kind::Rejected, format!("{url} {what}"));
-    let services = Services::deserialize(document).map_err(|_| unusable("cannot be understood"))?;
-    let Some(login) = services.login else { return Ok(None) };
-    if login.grant_types.is_some_and(|types| !types.iter().any(|name| name == "authz_code")) {
+    let Some(login) = document.object("login.v1").filter(|login| login.members().next().is_some())
+    else {
+        return Ok(None);
+    };
+    let grants = login.list("grant_types");
+    if grants.is_some_and(|types| !types.iter().any(|name| name == "authz_code")) {
         return Err(unusable("offers no sign-in by authorization code"));
     }
-    if login.client.is_empty() {
-        return Err(unusable("names no client"));
-    }
-    let endpoint = |text: &str| {
-        let endpoint = url.join(text).ok().filter(is_safe);
-        let endpoint = endpoint.filter(|endpoint| !leads_inside(endpoint, url));
-        endpoint.ok_or_else(|| unusable("names an endpoint that no token may go to"))
+    let needed = |name: &str| {
+        login.text(name).ok_or_else(|| unusable(&format!("cannot be used: {}", login.lacks(name))))
     };
-    let (first, last) = login.ports.unwrap_or((0, 0));
+    let endpoint = |name: &str| {
+        let endpoint = url.join(needed(name)?).ok().filter(is_safe);
+        let endpoint = endpoint.filter(|endpoint| !leads_inside(endpoint, url));
+        let what = format!("names an endpoint that no token may go to: {name}");
+        endpoint.ok_or_else(|| unusable(&what))
+    };
     let found = Found {
-        resource: origin,
-        authorization_endpoint: Some(endpoint(&login.authz)?),
-        token_endpoint: Some(endpoint(&login.token)?),
-        client_id: login.client,
-        scopes: login.scopes,
+        resource: url.origin().ascii_serialization(),
+        authorization_endpoint: Some(endpoint("authz")?),
+        token_endpoint: Some(endpoint("token")?),
+        client_id: needed("client")?.to_owned(),
+        scopes: login.list("scopes").unwrap_or_default(),
         redirect: Some(Redirect {
             host: "localhost".to_owned(),
-            ports: (first..=last).take(PORTS).collect(),
+            ports: ports(login.value("ports"))
+                .ok_or_else(|| unusable("names ports that cannot be used"))?,
             path: "/login".to_owned(),
         }),
         inside,
@@ -90,15 +63,31 @@ fn read(
     found.profile().map(Some)
 }
 
+/// From the first to the last that the document names; else any. `None`: a list of something else,
+/// where any other port would be refused.
+fn ports(named: Option<&Value>) -> Option<Vec<u16>> {
+    let ends = named.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let port = |end: &Value| end.as_u64().and_then(|port| u16::try_from(port).ok());
+    match ends {
+        [] => Some(vec![0]),
+        [first, last] => {
+            let (first, last) = (port(first)?, port(last)?);
+            (first <= last).then(|| (first..=last).take(PORTS).collect())
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn token_endpoint(token: &str) -> Option<String> {
         let login = serde_json::json!({ "client": "x", "authz": "/authorize", "token": token });
-        let document = serde_json::json!({ "login.v1": login });
+        let document = serde_json::json!({ "login.v1": login }).to_string();
+        let document = Document::parse(document.as_bytes()).unwrap();
         let url = Url::parse("https://tf.example/.well-known/terraform.json").unwrap();
-        let found = read(&document, "https://tf.example".to_owned(), &url, false).ok()??;
+        let found = read(&document, &url, false).ok()??;
         assert_eq!(found.origins.len(), 1);
         assert_eq!(found.origins[0].origin, "https://tf.example");
         found.endpoints.token.map(|url| url.to_string())

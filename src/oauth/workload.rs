@@ -11,7 +11,7 @@ use super::{Failure, Oauth};
 use crate::error::{Error, Kind};
 use crate::model::{Secret, TokenSet};
 use crate::profile::workload::{Exchange, Workload};
-use crate::profile::{Prefix, Profile};
+use crate::profile::{Issuer, Prefix, Profile};
 
 #[cfg(any(test, fuzzing))]
 pub use claims::fuzz;
@@ -51,7 +51,8 @@ fn audiences(profile: &Profile, workload: &Workload, audience: &str) -> Vec<Stri
     let mut audiences = vec![audience.to_owned()];
     if workload.audience.is_none() {
         audiences.extend(profile.audience.clone());
-        let servers = [&profile.issuer, &profile.endpoints.token];
+        audiences.extend(profile.issuer.as_ref().map(|issuer| issuer.text().to_owned()));
+        let servers = [profile.issuer.as_ref().map(Issuer::url), profile.endpoints.token.as_ref()];
         audiences.extend(servers.into_iter().flatten().map(Url::to_string));
         if workload.exchange == Exchange::None {
             let taken = |prefix: &&Prefix| prefix.exchange.is_none();

@@ -4,7 +4,6 @@
 use std::io::Read;
 use std::path::Path;
 
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::service_of;
@@ -12,38 +11,28 @@ use crate::broker::{World, session};
 use crate::cli;
 use crate::disk;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Fields, Record, Secret, TokenSet};
+use crate::model::{
+    Document, Fields, Malformed, Record, Secret, TokenSet, foreign_text, timestamp,
+};
 use crate::oauth::{self, Failure, Introduction, SignedIn};
 use crate::profile::Site;
 use crate::vault::Want;
 
-/// What TinyKit writes.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Handed {
-    token: Zeroizing<String>,
-    /// Unix time in milliseconds.
-    #[serde(rename = "storedAt")]
-    stored_at: u64,
-}
+/// What TinyKit writes: the time is Unix time in milliseconds.
+const HANDED: [&str; 2] = ["token", "storedAt"];
 
-/// What SkillMeat writes, and the answer of a token endpoint as others keep it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Issued {
-    access_token: Option<Zeroizing<String>>,
-    token_type: Option<String>,
-    refresh_token: Option<Zeroizing<String>>,
-    /// Not taken over: a host that wants one gets a new one.
-    #[serde(rename = "id_token")]
-    _id_token: Option<Zeroizing<String>>,
-    /// Unix time in seconds, with a fraction.
-    expires_at: Option<f64>,
-    stored_at: Option<f64>,
-    /// Seconds from a moment that the file does not name.
-    expires_in: Option<f64>,
-    scope: Option<String>,
-}
+/// What SkillMeat writes, and the answer of a token endpoint as others keep it. An ID token is not
+/// taken over: a host that wants one gets a new one.
+const ISSUED: [&str; 8] = [
+    "access_token",
+    "token_type",
+    "refresh_token",
+    "id_token",
+    "expires_at",
+    "stored_at",
+    "expires_in",
+    "scope",
+];
 
 /// What a file holds, and when it was stored, in seconds of Unix time.
 struct Found {
@@ -134,44 +123,50 @@ fn content(file: &Path, place: &str, piped: Option<&mut dyn Read>) -> Result<Zer
 }
 
 /// The tokens of a file of one of the known kinds; the error is the end of a sentence.
-fn read(content: &[u8], relay: bool, now: u64) -> std::result::Result<Found, &'static str> {
-    let text = std::str::from_utf8(content).map_err(|_| "is no text")?.trim();
+fn read(content: &[u8], relay: bool, now: u64) -> std::result::Result<Found, String> {
+    let text = foreign_text(content);
+    let text = text.trim();
     let is_word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if relay && is_word(text) && !text.starts_with('{') {
         return Ok(Found { tokens: tokens(None, Some(text)), since: None });
     }
-    // serde_json's own message could quote the content.
-    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
-        return Err("is not valid JSON");
-    }
-    let found = if let Ok(Handed { token, stored_at }) = serde_json::from_str(text) {
-        Found { tokens: tokens(Some(token.as_str()), None), since: Some(stored_at / 1_000) }
-    } else if let Ok(issued) = serde_json::from_str::<Issued>(text) {
-        if issued.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-            return Err("holds a token of a type that is not Bearer");
+    let unknown = || "holds no credentials of a kind that is known".to_owned();
+    // The library's own message could quote the content.
+    let document = Document::parse(text.as_bytes()).map_err(|why| match why {
+        Malformed::NotAnObject => unknown(),
+        Malformed::NotJson | Malformed::Cut => "is not valid JSON".to_owned(),
+    })?;
+    let only = |names: &[&str]| document.names().all(|name| names.contains(&name));
+    // What is no time, or one before all times, is none.
+    let time = |name: &str| document.number(name).map(|seconds| seconds.max(0.0) as u64);
+    let found = if only(&HANDED) && HANDED.iter().all(|name| document.has(name)) {
+        let since = time("storedAt").map(|stored| stored / 1_000);
+        Found { tokens: tokens(document.text("token"), None), since }
+    } else if only(&ISSUED) {
+        if document.text("token_type").is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+            return Err("holds a token of a type that is not Bearer".to_owned());
         }
-        let seconds = |time: f64| if time.is_finite() { time.max(0.0) as u64 } else { 0 };
-        let word = |token: &'_ Option<Zeroizing<String>>| {
-            token.as_ref().map(|token| token.to_string()).filter(|token| !token.is_empty())
-        };
-        let (access, refresh) = (word(&issued.access_token), word(&issued.refresh_token));
         // When it began is not said, so it may be over.
-        let unknown = issued.expires_in.map(|_| now);
+        let unknown = document.number("expires_in").map(|_| now);
+        let expires = time("expires_at").map(|end| timestamp::believed(end, now));
         let tokens = TokenSet {
-            expires: issued.expires_at.map(seconds).or(unknown),
-            scope: issued.scope,
-            ..tokens(access.as_deref(), refresh.as_deref())
+            expires: expires.or(unknown),
+            scope: document.text("scope").map(str::to_owned),
+            ..tokens(document.text("access_token"), document.text("refresh_token"))
         };
-        Found { tokens, since: issued.stored_at.map(seconds) }
+        Found { tokens, since: time("stored_at") }
     } else {
-        return Err("holds no credentials of a kind that is known");
+        return Err(unknown());
     };
     let TokenSet { access, refresh, .. } = &found.tokens;
     if access.is_none() && refresh.is_none() {
-        return Err("holds no token");
+        let named = ["token", "access_token", "refresh_token"];
+        let lacks = named.into_iter().filter(|name| document.has(name));
+        let lacks: Vec<_> = lacks.map(|name| format!(", {}", document.lacks(name))).collect();
+        return Err(format!("holds no token{}", lacks.concat()));
     }
     if ![access, refresh].into_iter().flatten().all(Secret::is_word) {
-        return Err("holds a token with characters that no token may have");
+        return Err("holds a token with characters that no token may have".to_owned());
     }
     Ok(found)
 }
@@ -206,7 +201,8 @@ mod tests {
 
     #[test]
     fn the_files_of_other_tools_are_read_strictly() {
-        let read = |text: &str| read(text.as_bytes(), false, 1_000);
+        let now = 1_741_190_500;
+        let read = |text: &str| read(text.as_bytes(), false, now);
         let found = read(r#"{"token":"eyJ","storedAt":1706054400000}"#).ok().unwrap();
         assert_eq!((found.since, found.tokens.expires), (Some(1_706_054_400), None));
         let text = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r",
@@ -215,7 +211,7 @@ mod tests {
         assert_eq!((found.since, found.tokens.expires), (Some(1_741_190_400), Some(1_741_276_800)));
         assert!(found.tokens.identity.is_none() && found.tokens.refresh == Some(Secret::new("r")));
         let found = read(r#"{"access_token":"a","refresh_token":"r","expires_in":3600}"#).ok();
-        assert_eq!(found.unwrap().tokens.expires, Some(1_000));
+        assert_eq!(found.unwrap().tokens.expires, Some(now));
         for (text, what) in [
             ("", "is not valid JSON"),
             ("{", "is not valid JSON"),
@@ -224,8 +220,16 @@ mod tests {
             (r#"{"token":"a"}"#, "holds no credentials of a kind that is known"),
             (r#"{"token":"a","storedAt":1,"x":2}"#, "holds no credentials of a kind that is known"),
             (r#"{"access_token":"a","evil":1}"#, "holds no credentials of a kind that is known"),
-            (r#"{"access_token":["a"]}"#, "holds no credentials of a kind that is known"),
-            (r#"{"access_token":"","refresh_token":null}"#, "holds no token"),
+            (r#"{"access_token":["a"]}"#, "holds no token, access_token is a list"),
+            (
+                r#"{"access_token":"","refresh_token":null}"#,
+                "holds no token, access_token is empty, refresh_token is null",
+            ),
+            (
+                r#"{"refresh_token":"a","refresh_token":"b"}"#,
+                "holds no token, refresh_token is given twice",
+            ),
+            (r#"{"token":5,"storedAt":1}"#, "holds no token, token is a number"),
             (
                 r#"{"access_token":"a","token_type":"mac"}"#,
                 "holds a token of a type that is not Bearer",
@@ -235,8 +239,16 @@ mod tests {
                 "holds a token with characters that no token may have",
             ),
         ] {
-            assert_eq!(read(text).err(), Some(what), "{text}");
+            assert_eq!(read(text).err().as_deref(), Some(what), "{text}");
         }
+        // Whatever stands beside the token is no reason to leave it.
+        for odd in ["null", "\"\"", "0", "[]", "{}", "\"/x\"", "true"] {
+            let beside: Vec<_> =
+                ISSUED[3..].iter().map(|name| format!(",\"{name}\":{odd}")).collect();
+            let text = format!("{{\"refresh_token\":\"r\"{}}}", beside.concat());
+            assert!(read(&text).is_ok(), "{text}");
+        }
+        assert!(read("\u{feff}{\"access_token\":\"a\"}").is_ok());
         assert!(super::read(b"rt-word\n", true, 0).is_ok());
         assert!(super::read(b"two words", true, 0).is_err());
     }

@@ -12,7 +12,9 @@ use crate::broker::pasted::{self, Given};
 use crate::broker::{PRECAUTION, World, login_command, session, workload};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Caller, Fields, Record, Resource, Secret, Session, TokenKind, timestamp};
+use crate::model::{
+    Caller, Fields, Record, Resource, Secret, Session, TokenKind, foreign_text, timestamp,
+};
 use crate::oauth::{self, Failure, Options, Standing};
 use crate::profile::{Flow, Persist, Profile, Source};
 use crate::vault::{Pen, Setbacks, Want};
@@ -45,7 +47,7 @@ pub(super) fn login(
     }
     let account = typed.account.as_deref().or_else(|| service.asked_account(&resource));
     let want = Want { place: profile.place(), account, path: None };
-    let mut options = options(typed, &profile, account, world)?;
+    let mut options = options(typed, &profile, account, service.prefix.token, world)?;
     let flow = Some(options.flow).filter(|flow| *flow != Flow::Auto).or(profile.flow);
     let keeps = profile.persist == Some(Persist::All);
     if flow == Some(Flow::Workload) && !keeps {
@@ -127,6 +129,7 @@ fn options(
     typed: &cli::Login,
     profile: &Profile,
     account: Option<&str>,
+    token: TokenKind,
     world: &World<'_>,
 ) -> Result<Options> {
     Ok(Options {
@@ -142,6 +145,7 @@ fn options(
         known: None,
         fields: fields(typed, profile)?,
         client_metadata: world.profiles.client_metadata.clone(),
+        identity: token == TokenKind::Id,
     })
 }
 
@@ -208,9 +212,10 @@ fn given(
             // One byte more than a token with its line ends has, to see that it is none.
             let mut bytes = Zeroizing::new(Vec::with_capacity(Secret::LONGEST + 16));
             let read = input.take(Secret::LONGEST as u64 + 16).read_to_end(&mut bytes);
-            let text = read.ok().and_then(|_| std::str::from_utf8(&bytes).ok());
+            let text = read.ok().map(|_| foreign_text(&bytes));
+            let text = text.filter(|text| !text.contains(char::REPLACEMENT_CHARACTER));
             let text = text.ok_or_else(|| Error::new(Kind::Usage, "standard input is no text"))?;
-            Ok(Some(Secret::given(text)))
+            Ok(Some(Secret::given(&text)))
         }
         None => {
             let what = "standard input is a terminal, which would show the token";

@@ -77,7 +77,7 @@ impl Profile {
     pub fn own_redirect(&self) -> Redirect {
         match &self.issuer {
             Some(issuer) if self.source != Source::Configured && self.provider.is_none() => {
-                self.redirect_at(issuer)
+                self.redirect_at(issuer.url())
             }
             _ => self.redirect.clone(),
         }

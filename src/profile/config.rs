@@ -13,8 +13,8 @@ use super::entry::{Entry, ExchangeKind, FieldEntry, OriginEntry, RedirectEntry};
 use super::registry::is_known;
 use super::workload::{self, Workload};
 use super::{
-    AccountSource, Endpoints, Exchange, Field, Flow, Persist, Prefix, Profile, Redirect, Site,
-    Source, distributor, is_safe,
+    AccountSource, Endpoints, Exchange, Field, Flow, Issuer, Persist, Prefix, Profile, Redirect,
+    Site, Source, distributor, is_safe,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -137,17 +137,17 @@ pub(super) fn read_profile(
         let value = name.as_deref().and_then(|name| environment.get(name));
         value.map(str::to_owned).or(own)
     };
-    let issuer = variable(&entry.issuer_env, entry.issuer.map(Into::into));
+    let issuer = variable(&entry.issuer_env, entry.issuer.map(|own| own.text().to_owned()));
     let client_id = variable(&entry.client_id_env, entry.client_id);
     let client_id = client_id.or_else(|| distributor::client_id(&name).map(str::to_owned));
     let audience = variable(&entry.audience_env, entry.audience);
     let expected = [(&entry.issuer_env, &issuer), (&entry.client_id_env, &client_id)];
     let unset = expected.into_iter().filter(|(_, value)| value.is_none());
     let unset = unset.filter_map(|(name, _)| name.clone()).collect();
-    let issuer = issuer.map(|text| text.parse::<Url>());
+    let issuer = issuer.map(|text| Issuer::new(&text));
     let issuer = issuer.transpose().map_err(|_| here("issuer is no URL".to_owned()))?;
-    let issuer = safe("issuer", issuer)?;
-    if issuer.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
+    let url = safe("issuer", issuer.as_ref().map(|issuer| issuer.url().clone()))?;
+    if url.is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
         return Err(here("issuer has a query or a fragment (RFC 8414 section 2)".to_owned()));
     }
     let workload = entry.workload.map(workload::Entry::read).transpose();

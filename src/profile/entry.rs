@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use url::Url;
 
-use super::{ClientAuth, Flow, Handoff, Persist, Refresh, Relay, workload};
+use super::{ClientAuth, Flow, Handoff, Issuer, Persist, Refresh, Relay, workload};
 use crate::model::{Scheme, TokenKind};
 
 #[derive(Default, Deserialize)]
@@ -15,7 +15,7 @@ pub(super) struct Entry {
     pub(super) provider: Option<String>,
     #[serde(default)]
     pub(super) origins: Vec<OriginEntry>,
-    pub(super) issuer: Option<Url>,
+    pub(super) issuer: Option<Issuer>,
     pub(super) issuer_env: Option<String>,
     pub(super) authorization_endpoint: Option<Url>,
     pub(super) token_endpoint: Option<Url>,

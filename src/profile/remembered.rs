@@ -10,11 +10,11 @@ use url::Url;
 
 use super::config;
 use super::entry::{Entry, OriginEntry, RedirectEntry};
-use super::{Profile, Redirect, Source, builtin};
+use super::{Issuer, Profile, Redirect, Source, builtin};
 use crate::disk;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::{Issuer, Resource, Scheme, TokenKind, fingerprint};
+use crate::model::{self, Resource, Scheme, TokenKind, fingerprint};
 
 /// Files of this room; far more than anybody signs in to.
 const MOST: usize = 1_000;
@@ -33,7 +33,7 @@ pub struct Found {
     #[serde(default)]
     pub client_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub issuer: Option<Url>,
+    pub issuer: Option<Issuer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization_endpoint: Option<Url>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,18 +120,18 @@ impl Found {
 }
 
 /// What a caller offers for its resource, as a profile for that resource alone.
-pub(super) fn offered(resource: &Resource, issuer: &Issuer) -> Result<Profile> {
+pub(super) fn offered(resource: &Resource, issuer: &model::Issuer) -> Result<Profile> {
     let unusable = |error: Error| {
         let what = format!("the issuer that is offered for {resource} cannot be used");
         Error { what: format!("{what}: {}", error.what), hint: None, ..error }
     };
-    let url = issuer.url.parse::<Url>().map_err(|_| {
+    let name = Issuer::new(&issuer.url).map_err(|_| {
         unusable(Error::new(crate::error::Kind::Configuration, "it is no absolute URL"))
     })?;
     let found = Found {
         resource: resource.to_string(),
         client_id: issuer.client_id.clone(),
-        issuer: Some(url),
+        issuer: Some(name),
         scopes: issuer.scopes.clone(),
         token: issuer.token,
         // It stands in a file of the caller's own, as a configuration does.

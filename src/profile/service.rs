@@ -223,3 +223,11 @@ fn environment_credential(token: Secret, form: Form) -> Credential {
         fields: Vec::new(),
     }
 }
+
+impl Profile {
+    /// Whether no host of this profile takes anything but the ID token.
+    #[must_use]
+    pub fn wants_nothing_else(&self) -> bool {
+        self.origins.iter().all(|prefix| prefix.token == crate::model::TokenKind::Id)
+    }
+}

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Exchange as OriginExchange, Prefix, Profile, is_safe};
+use super::{Exchange as OriginExchange, Issuer, Prefix, Profile, is_safe};
 
 /// How a profile gets its tokens without a person.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -256,7 +256,7 @@ impl Profile {
                 Some("api://AzureADTokenExchange".to_owned())
             }
             Exchange::TokenExchange | Exchange::JwtBearer | Exchange::ClientAssertion => {
-                self.issuer.as_ref().or(token).map(plain)
+                self.issuer.as_ref().map(Issuer::url).or(token).map(plain)
             }
             Exchange::GoogleSts { provider, .. } => {
                 Some(format!("https://iam.googleapis.com/{provider}"))

@@ -60,7 +60,7 @@ fn n6_n7_t9_pkce_and_state_are_fresh_and_the_verifier_goes_to_the_token_endpoint
 /// 1.3: a server that says which methods it takes, and S256 is not one of them, gets no request.
 #[test]
 fn pkce_is_never_weaker_than_s256() {
-    for methods in [serde_json::json!(["plain"]), serde_json::json!([])] {
+    for methods in [serde_json::json!(["plain"]), serde_json::json!(["plain", "s256"])] {
         let scene = Scene::new();
         scene.authority.metadata(move |document| {
             document.insert("code_challenge_methods_supported".into(), methods.clone());
@@ -70,8 +70,9 @@ fn pkce_is_never_weaker_than_s256() {
         assert_eq!(browser.opened().len(), 0);
     }
     let scene = Scene::new();
+    // RFC 8414 section 3.2: a list without members says as little as none.
     scene.authority.metadata(|document| {
-        document.remove("code_challenge_methods_supported");
+        document.insert("code_challenge_methods_supported".into(), serde_json::json!([]));
     });
     let browser = scene.browser(Person::Approves);
     scene.get().run().assert_status(0);

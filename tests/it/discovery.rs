@@ -59,18 +59,63 @@ fn a_front_page_is_no_document() {
     finished.assert_status(78).assert_stderr_has("publishes no metadata");
 }
 
-/// 1.6: a server in trouble is not one without a document, so nothing else is tried.
+/// 1.6: a server in trouble is not one without a document, and each place has its own troubles: the
+/// next is asked, and only where none has a document is the trouble what is said.
 #[test]
 fn trouble_is_not_absence() {
     for step in
         [Step::status(503), Step::status(500), Step::status(429), Step::Close, Step::Endless]
     {
+        for nothing in [step.clone(), Step::status(404), Step::json(200, &json!({}))] {
+            let scene = scene("");
+            scene.authority.always(OAUTH, step.clone());
+            scene.authority.always(OPENID, nothing);
+            let browser = scene.browser(Person::Approves);
+            scene.get().run().assert_status(5).assert_stdout("");
+            assert_eq!(looked(&scene.authority), [OAUTH, OPENID]);
+            assert_eq!(browser.opened().len(), 0);
+        }
         let scene = scene("");
         scene.authority.always(OAUTH, step);
-        let browser = scene.browser(Person::Approves);
-        scene.get().run().assert_status(5).assert_stdout("");
-        assert_eq!(looked(&scene.authority), [OAUTH]);
-        assert_eq!(browser.opened().len(), 0);
+        let _browser = scene.browser(Person::Approves);
+        scene.get().run().assert_status(0);
+        assert_eq!(looked(&scene.authority), [OAUTH, OPENID]);
+    }
+}
+
+/// What is no metadata of this issuer is none, wherever it stands.
+#[test]
+fn a_place_without_a_document_of_this_issuer_is_passed_by() {
+    for odd in [
+        Step::json(200, &json!({})),
+        Step::json(200, &json!({ "error": "not_found" })),
+        Step::json(200, &json!([])),
+        Step::json(200, &json!({ "issuer": "https://other.example" })),
+        Step::json(200, &json!({ "issuer": null, "token_endpoint": "https://other.example/" })),
+        Step::Answer(Answer::html(200, "<html>welcome")),
+        Step::Answer(Answer::html(502, "<html>")),
+        Step::status(403),
+        Step::status(408),
+        Step::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"iss".to_vec()),
+        Step::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()),
+    ] {
+        let scene = scene("");
+        scene.authority.always(OAUTH, odd);
+        let _browser = scene.browser(Person::Approves);
+        scene.get().run().assert_status(0);
+        assert_eq!(looked(&scene.authority), [OAUTH, OPENID]);
+    }
+    // Nothing anywhere is said as that.
+    for odd in [json!({}), json!({ "error": "not_found" })] {
+        let scene = scene("");
+        for place in [OAUTH, OPENID] {
+            scene.authority.always(place, Step::json(200, &odd));
+        }
+        scene.get().run().assert_status(2);
+        let login = ["login", &scene.host.origin()];
+        scene.sandbox.env("VALETKEY_INTERACTIVE", "always");
+        let finished = scene.sandbox.valetkey(&login).run();
+        finished.assert_status(78).assert_stderr_has("publishes no metadata");
     }
 }
 
@@ -95,9 +140,6 @@ fn check_10_a_document_that_is_not_the_issuers_is_not_used() {
         ("authorization_endpoint", json!("javascript:alert(1)")),
         ("authorization_endpoint", json!("file:///etc/passwd")),
         ("authorization_endpoint", json!("https://github.com@x.example/")),
-        ("revocation_endpoint", json!("http://evil.example/revoke")),
-        ("userinfo_endpoint", json!("http://evil.example/me")),
-        ("device_authorization_endpoint", json!(format!("http{}", &long[5..]))),
     ] {
         let scene = scene("");
         let shown = bad.to_string();
@@ -108,11 +150,34 @@ fn check_10_a_document_that_is_not_the_issuers_is_not_used() {
         let finished = scene.get().run();
         finished.assert_status(78).assert_stdout("");
         assert_eq!(browser.opened().len(), 0, "{member} {}", &shown[..shown.len().min(60)]);
-        assert_eq!(looked(&scene.authority).len(), 1);
+        assert_eq!(looked(&scene.authority).len(), 2);
         let text = finished.stderr_text();
         assert!(text.len() < 700 && text.lines().count() <= 2, "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
     }
+}
+
+/// Attack 23: an endpoint that this sign-in does not need, and that no token may go to, is none.
+#[test]
+fn attack_23_an_endpoint_that_is_not_safe_is_not_used() {
+    let trap = Server::start(|_: &Request| Answer::json(200, &json!({})).into());
+    let port = trap.origin().rsplit(':').next().expect("a port").to_owned();
+    let scene = Scene::new();
+    scene.authority.metadata(move |document| {
+        for member in ["revocation_endpoint", "userinfo_endpoint", "registration_endpoint"] {
+            let bad = format!("http://user@localhost:{port}/{member}");
+            document.insert(member.into(), bad.into());
+        }
+        document.insert("device_authorization_endpoint".into(), "http://evil.example/".into());
+    });
+    scene.profile("scopes = [\"openid\"]");
+    let _browser = scene.browser(Person::Approves);
+    scene.get().run().assert_status(0);
+    scene.sandbox.valetkey(&["logout", &scene.host.origin()]).run();
+    assert_eq!(trap.journal().snapshot().len(), 0);
+    let login = ["login", "--flow", "device", &scene.host.origin()];
+    let finished = scene.sandbox.valetkey(&login).run();
+    finished.assert_status(78).assert_stderr_has("http://evil.example/, where no token may go");
 }
 
 /// Check 10, attack 22, 25: no redirect is followed, and a document has an end.

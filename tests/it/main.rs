@@ -27,6 +27,7 @@ mod encrypted;
 mod exchange;
 mod faults;
 mod files;
+mod foreign;
 mod generic;
 mod goauth;
 mod google;

@@ -26,6 +26,7 @@ fn sent(scene: &Scene) -> Vec<String> {
 #[test]
 fn t7_a_rotated_token_is_replaced_before_the_answer() {
     let scene = due();
+    scene.profile("refresh = \"always\"");
     for round in 1..=3 {
         scene.age(3600);
         let finished = scene.get().run();
@@ -81,6 +82,10 @@ fn t7_without_a_new_one_the_old_refresh_token_stays() {
 fn check_5_trouble_on_the_way_keeps_everything() {
     let scene = due();
     let browser = scene.browser(crate::lab::Person::Approves);
+    let half = |body: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        Step::Raw(format!("{head}{body}").into_bytes())
+    };
     for (what, step, status) in [
         ("closed", Step::Close, 5),
         ("500", Step::status(500), 5),
@@ -89,6 +94,7 @@ fn check_5_trouble_on_the_way_keeps_everything() {
         ("temporarily_unavailable", Step::error("temporarily_unavailable"), 5),
         ("endless", Step::Endless, 5),
         ("cut off", Step::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"acc".to_vec()), 5),
+        ("half an object", half("{\"access_token\":\"x"), 5),
         ("no HTTP", Step::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), 5),
         ("408", Step::status(408), 5),
         ("425", Step::status(425), 5),
@@ -101,9 +107,12 @@ fn check_5_trouble_on_the_way_keeps_everything() {
         ("403 for a while", Step::Answer(Answer::empty(403).with_header("Retry-After", "9")), 5),
         ("200 of a portal", Step::Answer(Answer::html(200, "<html>Welcome to the hotel")), 4),
     ] {
-        scene.authority.next("/token", vec![step]);
+        // A lost answer is asked for once more.
+        let lost = matches!(what, "closed" | "cut off" | "half an object");
+        scene.authority.next("/token", vec![step; if lost { 2 } else { 1 }]);
         let finished = scene.get().run();
         assert_eq!(finished.status, status, "{what}: {finished}");
+        assert_eq!(finished.stderr_text().contains("may have rotated"), lost, "{what}: {finished}");
         finished.assert_stdout("").assert_stderr_has("error: ");
     }
     assert!(value(&scene.get().run(), "password").is_some(), "nothing was lost");
@@ -134,6 +143,51 @@ fn t11_a_dead_grant_is_asked_about_once() {
         scene.get().run().assert_status(2);
         assert_eq!(sent(&scene).len(), 1, "{code}");
     }
+}
+
+/// An answer that is lost and not the request: the same token once more, at once, which a server
+/// with a grace period answers. Each way in which an answer can be lost.
+#[test]
+fn a_lost_answer_is_asked_for_once_more() {
+    let gzip = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\n\x1f\x8b\x08\x00\x00";
+    for lost in [
+        Step::Close,
+        Step::Raw(Vec::new()),
+        Step::Raw(b"HTTP/1.1 200 OK\r\nConte".to_vec()),
+        Step::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n".to_vec()),
+        Step::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"acc".to_vec()),
+        Step::Raw(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"access_token\":\"x".to_vec()),
+        Step::Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"acc\r\n".to_vec()),
+        Step::Raw(gzip.to_vec()),
+    ] {
+        let scene = due();
+        scene.authority.next("/token", vec![lost]);
+        let finished = scene.get().run();
+        assert!(value(&finished, "password").is_some(), "{finished}");
+        assert!(finished.assert_status(0).stderr.is_empty(), "{finished}");
+        let used = sent(&scene);
+        assert_eq!(used.len(), 2);
+        assert_eq!(used[0], used[1], "the same token");
+    }
+    // A connection that nobody took is no lost answer.
+    let scene = due();
+    scene.profile("token_endpoint = \"http://127.0.0.1:1/token\"");
+    let finished = scene.get().run();
+    finished.assert_status(5).assert_stderr_has("cannot be reached");
+    assert!(!finished.stderr_text().contains("rotated"), "{finished}");
+}
+
+/// Nobody can tell whether a grant is dead that is refused after an answer was lost: what is kept
+/// stays, and the next call asks again.
+#[test]
+fn a_token_refused_after_a_lost_answer_is_kept() {
+    let scene = due();
+    scene.authority.next("/token", vec![Step::Close, Step::error("invalid_grant")]);
+    let finished = scene.get().run();
+    finished.assert_status(5).assert_stdout("").assert_stderr_has("may have rotated");
+    let hint = format!("hint: valetkey login {}", scene.host.origin());
+    finished.assert_stderr_has(&hint);
+    assert!(value(&scene.get().run(), "password").is_some(), "it was good");
 }
 
 /// Check 3's neighbour, T10: the answer was lost after the server rotated. The grant is dead at the

@@ -125,7 +125,9 @@ fn attack_22_a_revocation_follows_no_redirect() {
 fn a_server_that_is_away_cannot_keep_anybody_signed_in() {
     let (scene, tokens) = signed_in();
     forget_the_server(&scene);
-    scene.authority.always("/.well-known/oauth-authorization-server", Step::Close);
+    for place in ["oauth-authorization-server", "openid-configuration"] {
+        scene.authority.always(&format!("/.well-known/{place}"), Step::Close);
+    }
     logout(&scene, &[]).assert_status(5).assert_stderr_has("here only");
     assert_forgotten(&scene, &tokens);
 }

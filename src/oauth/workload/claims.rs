@@ -1,14 +1,17 @@
 //! What an identity token says about its job: shown where a server rejects it, never the token
 //! itself. Nobody here believes it: its signature is the server's business.
 
+#[cfg(any(test, fuzzing))]
 use base64::Engine;
+#[cfg(any(test, fuzzing))]
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::super::answer::cut;
+use super::super::identity;
 use super::{Chosen, Vouched};
 use crate::error::{Error, Kind, Result};
-use crate::model::Secret;
+use crate::model::{Document, Secret};
 
 /// The claims that trust policies are made of.
 const SHOWN: [&str; 12] = [
@@ -26,20 +29,18 @@ const SHOWN: [&str; 12] = [
     "exp",
 ];
 
-fn claims(token: &Secret) -> Option<Map<String, Value>> {
-    let payload = token.expose().split('.').nth(1)?;
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    serde_json::from_slice(&payload).ok()
+fn claims(token: &Secret) -> Option<Document> {
+    identity::claims(token.expose())
 }
 
 /// `exp`, in seconds of Unix time.
 pub(in super::super) fn end(token: &Secret) -> Option<u64> {
-    claims(token)?.get("exp")?.as_f64().map(|seconds| seconds as u64)
+    claims(token)?.value("exp")?.as_f64().map(|seconds| seconds as u64)
 }
 
 /// `sub`, if it can be a name.
 pub(super) fn subject(token: &Secret) -> Option<String> {
-    let subject = claims(token)?.get("sub")?.as_str()?.to_owned();
+    let subject = claims(token)?.text("sub")?.to_owned();
     let plain = !subject.is_empty() && subject.len() <= 200;
     (plain && !subject.chars().any(char::is_control)).then_some(subject)
 }
@@ -71,7 +72,7 @@ fn text(claim: &Value) -> Option<String> {
 /// says nothing, is for whom we said; one that is no JWT is sent on the user's word alone.
 pub(super) fn require_audience(vouched: &Vouched, ours: &[String], profile: &str) -> Result<()> {
     let claims = claims(&vouched.token);
-    let named: Option<Vec<&str>> = match claims.as_ref().and_then(|claims| claims.get("aud")) {
+    let named: Option<Vec<&str>> = match claims.as_ref().and_then(|claims| claims.value("aud")) {
         Some(Value::String(named)) => Some(vec![named]),
         Some(Value::Array(list)) => Some(list.iter().filter_map(Value::as_str).collect()),
         _ => None,
@@ -106,11 +107,11 @@ fn is_same(own: &str, name: &str) -> bool {
         || (bare(name) && name.trim_end_matches('/') == own)
 }
 
-fn shown(claims: Option<&Map<String, Value>>) -> String {
+fn shown(claims: Option<&Document>) -> String {
     let Some(claims) = claims else { return "nothing, for it is no JWT".to_owned() };
     let shown: Vec<_> = SHOWN
         .into_iter()
-        .filter_map(|name| Some(format!("{name}={}", text(claims.get(name)?)?)))
+        .filter_map(|name| Some(format!("{name}={}", text(claims.value(name)?)?)))
         .collect();
     shown.join(" ")
 }

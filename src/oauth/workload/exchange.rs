@@ -2,18 +2,18 @@
 //! (oauth.md 2.2). Whoever rejects it is answered with its claims, so that a person sees which of
 //! them the trust policy does not know.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::super::answer::{TokenAnswer, parse_answer, read_token, said};
+use super::super::answer::{document, error_of, read_token, said};
 use super::super::http::{Answer, Method, Special};
+use super::super::identity::Expected;
 use super::{Vouched, claims};
 use crate::error::{Error, Kind};
-use crate::model::{Identity, Secret, TokenSet, timestamp};
+use crate::model::{Document, Identity, Secret, TokenSet, timestamp};
 use crate::oauth::{Failure, Oauth, common};
-use crate::profile::Profile;
 use crate::profile::workload::Exchange;
+use crate::profile::{Issuer, Profile};
 
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -39,7 +39,7 @@ impl Oauth<'_> {
         vouched: &Vouched,
     ) -> Result<TokenSet, Failure> {
         match exchange {
-            Exchange::None => Ok(as_it_is(vouched)),
+            Exchange::None => Ok(as_it_is(vouched, self.clock.now())),
             Exchange::TokenExchange | Exchange::JwtBearer | Exchange::ClientAssertion => {
                 self.grant(profile, exchange, vouched)
             }
@@ -97,18 +97,32 @@ impl Oauth<'_> {
             _ => self.post_as(profile, id, server.as_ref(), &endpoint, &form),
         }?;
         let mut tokens = self.read(&answer, vouched)?;
-        tokens.identity = self.identity(profile, &profile.client_id, None, &answer);
+        // An exchange need not name a client, and the token is then for whom its subject is.
+        let client_id = Some(profile.client_id.as_str()).filter(|id| !id.is_empty());
+        let issuer = profile.issuer.as_ref().map(Issuer::text);
+        let expected = Expected { client_id, issuer, nonce: None };
+        tokens.identity = match self.identity(profile, &expected, &answer, true) {
+            None => None,
+            Some(Ok(identity)) => Some(identity),
+            Some(Err(why)) => {
+                let what = format!("{} issued no ID token that can be used: {why}", answer.host);
+                if profile.wants_nothing_else() {
+                    return Err(Failure::Other(Error::new(Kind::Rejected, what)));
+                }
+                self.ui.log(|| what);
+                None
+            }
+        };
         Ok(tokens)
     }
 
     /// As a token endpoint answers, but that its no is about the identity token.
     fn read(&self, answer: &Answer, vouched: &Vouched) -> Result<TokenSet, Failure> {
-        let parsed = parse_answer::<TokenAnswer>(answer).unwrap_or_default();
-        let error = parsed.error.as_deref().filter(|code| !code.is_empty());
-        if let Some(code) = error
+        let document = document(answer).unwrap_or_default();
+        if let Some(code) = error_of(&document)
             && !matches!(code, "temporarily_unavailable" | "server_error")
         {
-            let description = parsed.error_description.as_deref();
+            let description = document.text("error_description");
             let description = description.map(|text| answer.without_secrets(text));
             let said = said(&answer.without_secrets(code), description.as_deref());
             return Err(rejected(answer, &said, vouched));
@@ -151,23 +165,13 @@ impl Oauth<'_> {
         let special = Special { bearer: Some(bearer), body, ..Special::default() };
         self.ui.log(|| format!("impersonation at {url}"));
         let answer = self.http(profile).special(Method::POST, url, &special)?;
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Given {
-            access_token: String,
-            expire_time: String,
+        let document = document(&answer).unwrap_or_default();
+        if answer.status == 200 {
+            let expires = document.text("expireTime").and_then(timestamp::seconds);
+            return self.token_set(&answer, &document, "accessToken", expires);
         }
-        match parse_answer::<Given>(&answer) {
-            Some(given) if answer.status == 200 => {
-                let expires = timestamp::seconds(&given.expire_time);
-                token_set(&answer, &given.access_token, expires)
-            }
-            _ => {
-                let document = document(&answer);
-                let message = document.pointer("/error/message").and_then(Value::as_str);
-                Err(self.refused(&answer, message, vouched))
-            }
-        }
+        let message = document.at("/error/message").and_then(Value::as_str);
+        Err(self.refused(&answer, message, vouched))
     }
 
     /// Whom PyPI wants the identity token to be for.
@@ -179,20 +183,24 @@ impl Oauth<'_> {
             let what = format!("{} {what}", answer.host);
             Err(Failure::Other(Error::new(Kind::Rejected, what)))
         };
-        match (answer.status, document(&answer)["audience"].as_str()) {
+        let document = document(&answer).unwrap_or_default();
+        match (answer.status, document.text("audience")) {
             (200, Some(audience)) => Ok(audience.to_owned()),
             (403, _) => other("has trusted publishing switched off"),
             (404, _) => other("knows no trusted publishing"),
             (408 | 429 | 500.., _) => Err(answer.transient()),
-            _ => other("does not say whom the identity token is for"),
+            _ => {
+                let lacks = document.lacks("audience");
+                other(&format!("does not say whom the identity token is for: {lacks}"))
+            }
         }
     }
 
     /// The answer to a token that was shown before is no, so each is shown once.
     fn mint(&self, profile: &Profile, vouched: &Vouched) -> Result<TokenSet, Failure> {
         let (answer, document) = self.hand_in(profile, "token", vouched)?;
-        let Some(token) = document["token"].as_str().filter(|_| answer.status == 200) else {
-            let errors = document["errors"].as_array().into_iter().flatten();
+        if answer.status != 200 {
+            let errors = document.value("errors").and_then(Value::as_array).into_iter().flatten();
             let said: Vec<String> = errors
                 .filter_map(|error| {
                     Some(format!(
@@ -203,22 +211,25 @@ impl Oauth<'_> {
                 })
                 .collect();
             return Err(self.refused(&answer, Some(&said.join("; ")), vouched));
-        };
+        }
         let now = self.clock.now();
         // Some say how long, others until when.
-        let expires = match document["expires"].as_u64() {
-            Some(seconds) if seconds < now / 2 => now + seconds,
-            Some(time) => time,
+        let expires = match document.number("expires").filter(|expires| *expires > 0.0) {
+            Some(seconds) if seconds < now as f64 / 2.0 => now + seconds as u64,
+            Some(time) => time as u64,
             None => now + MINTED,
         };
-        token_set(&answer, token, Some(expires))
+        self.token_set(&answer, &document, "token", Some(expires))
     }
 
     fn publish(&self, profile: &Profile, vouched: &Vouched) -> Result<TokenSet, Failure> {
         let (answer, document) = self.hand_in(profile, "jwt", vouched)?;
-        match document["token"].as_str().filter(|_| answer.status == 200) {
-            Some(token) => token_set(&answer, token, Some(self.clock.now() + CRATES)),
-            None => Err(self.refused(&answer, details(&document).as_deref(), vouched)),
+        match answer.status {
+            200 => {
+                let expires = self.clock.now() + CRATES;
+                self.token_set(&answer, &document, "token", Some(expires))
+            }
+            _ => Err(self.refused(&answer, details(&document).as_deref(), vouched)),
         }
     }
 
@@ -234,10 +245,13 @@ impl Oauth<'_> {
         self.ui.log(|| format!("exchange of the identity token at {url}"));
         let special = Special { bearer: Some(&vouched.token), ..Special::default() };
         let answer = self.http(profile).special(Method::GET, &url, &special)?;
-        let document = document(&answer);
-        match document["token"].as_str().filter(|_| answer.status == 200) {
-            Some(token) => token_set(&answer, token, Some(self.clock.now() + OCTO)),
-            None => Err(self.refused(&answer, document["message"].as_str(), vouched)),
+        let document = document(&answer).unwrap_or_default();
+        match answer.status {
+            200 => {
+                let expires = self.clock.now() + OCTO;
+                self.token_set(&answer, &document, "token", Some(expires))
+            }
+            _ => Err(self.refused(&answer, document.text("message"), vouched)),
         }
     }
 
@@ -247,13 +261,13 @@ impl Oauth<'_> {
         profile: &Profile,
         member: &str,
         vouched: &Vouched,
-    ) -> Result<(Answer, Value), Failure> {
+    ) -> Result<(Answer, Document), Failure> {
         let (url, _) = self.token_endpoint(profile)?;
         self.ui.log(|| format!("exchange of the identity token at {url}"));
         let body = Some(json!({ member: vouched.token.expose() }));
         let special = Special { body, secret: Some(&vouched.token), ..Special::default() };
         let answer = self.http(profile).special(Method::POST, &url, &special)?;
-        let document = document(&answer);
+        let document = document(&answer).unwrap_or_default();
         Ok((answer, document))
     }
 
@@ -277,6 +291,29 @@ impl Oauth<'_> {
         }
     }
 
+    /// The token that an answer has in this member.
+    fn token_set(
+        &self,
+        answer: &Answer,
+        document: &Document,
+        member: &str,
+        expires: Option<u64>,
+    ) -> Result<TokenSet, Failure> {
+        let unusable = |what: &str| {
+            let what = format!("{} gave {what}", answer.host);
+            Err(Failure::Other(Error::new(Kind::Rejected, what)))
+        };
+        let Some(token) = document.text(member) else {
+            return unusable(&format!("no token: {}", document.lacks(member)));
+        };
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return unusable("a token with characters that no token may have");
+        }
+        let access = Some(Secret::new(token));
+        let expires = expires.map(|end| timestamp::believed(end, self.clock.now()));
+        Ok(TokenSet { identity: None, access, refresh: None, expires, scope: None })
+    }
+
     fn refused(&self, answer: &Answer, message: Option<&str>, vouched: &Vouched) -> Failure {
         if matches!(answer.status, 408 | 429 | 500..) {
             return answer.transient();
@@ -296,13 +333,9 @@ fn rejected(answer: &Answer, said: &str, vouched: &Vouched) -> Failure {
     Failure::Other(Error::new(Kind::Rejected, what).hint(claims::hint(token)))
 }
 
-fn document(answer: &Answer) -> Value {
-    serde_json::from_slice(&answer.body).unwrap_or_default()
-}
-
 /// What the registry of Rust's crates says of an error.
-fn details(document: &Value) -> Option<String> {
-    let errors = document["errors"].as_array()?.iter();
+fn details(document: &Document) -> Option<String> {
+    let errors = document.value("errors")?.as_array()?.iter();
     let details: Vec<&str> = errors.filter_map(|error| error["detail"].as_str()).collect();
     Some(details.join("; "))
 }
@@ -312,18 +345,9 @@ fn unusable(url: &Url) -> Failure {
     Failure::Other(Error::new(Kind::Configuration, what))
 }
 
-fn as_it_is(vouched: &Vouched) -> TokenSet {
-    let expires = claims::end(&vouched.token);
+fn as_it_is(vouched: &Vouched, now: u64) -> TokenSet {
+    let expires = claims::end(&vouched.token).map(|end| timestamp::believed(end, now));
     let identity = expires.map(|expires| Identity { token: vouched.token.clone(), expires });
     let access = Some(vouched.token.clone());
     TokenSet { identity, access, refresh: None, expires, scope: None }
-}
-
-fn token_set(answer: &Answer, token: &str, expires: Option<u64>) -> Result<TokenSet, Failure> {
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let what = format!("{} gave a token with characters that no token may have", answer.host);
-        return Err(Failure::Other(Error::new(Kind::Rejected, what)));
-    }
-    let access = Some(Secret::new(token));
-    Ok(TokenSet { identity: None, access, refresh: None, expires, scope: None })
 }

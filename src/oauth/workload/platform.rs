@@ -16,7 +16,7 @@ use super::super::http::{Answer, Method, Special};
 use super::{Chosen, Vouched};
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
-use crate::model::Secret;
+use crate::model::{Document, Secret, foreign_text};
 use crate::oauth::{Failure, Oauth};
 use crate::profile::is_safe;
 use crate::profile::workload::{IdentitySource, Platform, Workload};
@@ -167,10 +167,9 @@ fn is_fork(environment: &Environment) -> bool {
     let Some(path) = environment.raw("GITHUB_EVENT_PATH") else { return false };
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(8 << 20).read_to_end(&mut text));
-    let document: Value =
-        read.ok().and_then(|_| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let document = read.ok().and_then(|_| Document::parse(&text).ok()).unwrap_or_default();
     event.starts_with("pull_request")
-        && document.pointer("/pull_request/head/repo/fork") == Some(&Value::Bool(true))
+        && document.at("/pull_request/head/repo/fork") == Some(&Value::Bool(true))
 }
 
 /// The job chooses the variable's name; most name it after the audience.
@@ -247,7 +246,7 @@ fn gce(oauth: &Oauth<'_>, audience: &str) -> Result<String, Failure> {
     url.query_pairs_mut().append_pair("audience", audience).append_pair("format", "full");
     let answer = oauth.http.metadata(&url)?;
     match answer.status {
-        200 => Ok(answer.text().into_owned()),
+        200 => Ok(foreign_text(&answer.body).into_owned()),
         _ => Err(refused(&answer, "gce")),
     }
 }
@@ -264,20 +263,26 @@ fn variable_url(name: &str, text: &str) -> Result<Url, Failure> {
 }
 
 fn member(answer: &Answer, name: &str, source: &str) -> Result<String, Failure> {
-    let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
-    let token = document.as_ref().and_then(|document| document[name].as_str());
-    match token.filter(|_| answer.status == 200) {
-        Some(token) => Ok(token.to_owned()),
-        None => Err(refused(answer, source)),
+    if answer.status != 200 {
+        return Err(refused(answer, source));
     }
+    let lacks = match Document::parse(&answer.body) {
+        Ok(document) => match document.text(name) {
+            Some(token) => return Ok(token.to_owned()),
+            None => document.lacks(name),
+        },
+        Err(why) => why.to_string(),
+    };
+    let what = format!("{source} gives no identity token, it answered 200: {lacks}");
+    Err(Failure::Other(Error::new(Kind::Rejected, what)))
 }
 
 fn refused(answer: &Answer, source: &str) -> Failure {
     if matches!(answer.status, 408 | 429 | 500..) {
         return answer.transient();
     }
-    let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
-    let said = document.as_ref().and_then(|document| document["message"].as_str());
+    let document = Document::parse(&answer.body).unwrap_or_default();
+    let said = document.text("message");
     let said = said.map(|text| format!(": {}", cut(&answer.without_secrets(text))));
     let what = format!(
         "{source} gives no identity token, it answered {}{}",
@@ -293,10 +298,10 @@ fn read_file(path: &Path) -> Result<String, Failure> {
         let what = format!("the token file {} cannot be read", path.display());
         Failure::Other(Error::new(Kind::Configuration, what).because(error))
     };
-    let mut text = String::new();
+    let mut text = Zeroizing::new(Vec::new());
     let file = File::open(path).map_err(cannot)?;
-    file.take(LONGEST).read_to_string(&mut text).map_err(cannot)?;
-    Ok(text)
+    file.take(LONGEST).read_to_end(&mut text).map_err(cannot)?;
+    Ok(foreign_text(&text).into_owned())
 }
 
 /// What a program prints. It is found on PATH unless its path is given.
@@ -316,7 +321,7 @@ fn run<W: AsRef<str>>(oauth: &Oauth<'_>, words: &[W]) -> Result<String, Failure>
     let failed = || Error::new(Kind::Failed, format!("{name} gives no identity token"));
     match finished {
         Ok(finished) if finished.success && finished.output.len() as u64 <= LONGEST => {
-            String::from_utf8(finished.output).map_err(|_| Failure::Other(failed()))
+            Ok(foreign_text(&finished.output).into_owned())
         }
         Ok(_) => Err(Failure::Other(failed().hint("run it by hand: it says why"))),
         Err(error) => Err(Failure::Other(failed().because(error))),
