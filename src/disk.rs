@@ -409,8 +409,8 @@ fn temporary(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Removes what writers of a file that died have left.
-fn sweep(path: &Path) {
+/// Removes what writers of a file that died have left, and nothing else beside it.
+pub fn sweep(path: &Path) {
     sweep_where(path, is_of_a_writer);
 }
 

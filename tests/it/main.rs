@@ -66,6 +66,7 @@ mod setup_clouds;
 mod setup_docker;
 mod setup_shapes;
 mod setup_tools;
+mod setup_whole;
 mod soak;
 mod standing_clock;
 mod streams;

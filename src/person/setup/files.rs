@@ -113,6 +113,8 @@ pub(super) fn content(path: &Path) -> Result<Option<Vec<u8>>> {
 
 /// Puts content into the place of a file, or takes it away.
 pub(super) fn put(path: &Path, content: Option<&[u8]>) -> Result<()> {
+    // What a setup that was killed has left: under the lock there is no other one.
+    disk::sweep(path);
     match content {
         Some(content) => disk::rewrite(path, content),
         None => disk::remove(path).map(drop),
