@@ -2,7 +2,10 @@
 //! stood there, and a fingerprint of what was left; for each link where it led before. It is kept
 //! in a private file of ours, and gone when everything is taken back.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+#[cfg(unix)]
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,10 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Memory {
-    files: BTreeMap<PathBuf, Edited>,
-    links: BTreeMap<PathBuf, Linked>,
+    files: BTreeMap<Place, Edited>,
+    links: BTreeMap<Place, Linked>,
     /// The paths of this program that were written somewhere.
-    programs: Vec<PathBuf>,
+    programs: Vec<Place>,
 }
 
 /// One file of another tool.
@@ -40,16 +43,59 @@ struct Edited {
     /// The values that setup replaced, by their keys; none where the key was not there.
     replaced: BTreeMap<String, Option<String>>,
     /// The directories that had to be made, outermost first.
-    made: Vec<PathBuf>,
+    made: Vec<Place>,
 }
 
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Linked {
-    to: PathBuf,
+    to: Place,
     /// Where a link of that name led before.
-    before: Option<PathBuf>,
-    made: Vec<PathBuf>,
+    before: Option<Place>,
+    made: Vec<Place>,
+}
+
+/// A path in the file of the memory: its text, or, where its bytes are no text, a NUL, which no path
+/// holds, and the bytes in hexadecimal.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+struct Place(PathBuf);
+
+impl Borrow<Path> for Place {
+    fn borrow(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl From<Place> for String {
+    fn from(Place(path): Place) -> Self {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Self>();
+        match path.to_str() {
+            Some(text) => text.to_owned(),
+            None => format!("\0{}", hex(path.as_os_str().as_encoded_bytes())),
+        }
+    }
+}
+
+impl From<String> for Place {
+    fn from(text: String) -> Self {
+        #[cfg(unix)]
+        if let Some(digits) = text.strip_prefix('\0') {
+            use std::os::unix::ffi::OsStringExt;
+            let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            let bytes = digits.as_bytes().chunks(2).filter_map(byte).collect();
+            return Self(OsString::from_vec(bytes).into());
+        }
+        Self(text.into())
+    }
+}
+
+fn places(paths: Vec<PathBuf>) -> Vec<Place> {
+    paths.into_iter().map(Place).collect()
+}
+
+fn paths(places: Vec<Place>) -> Vec<PathBuf> {
+    places.into_iter().map(|Place(path)| path).collect()
 }
 
 fn directory(world: &World<'_>) -> Result<PathBuf> {
@@ -81,7 +127,7 @@ impl Memory {
             return disk::remove(&path).map(drop);
         }
         let content = serde_json::to_vec_pretty(self).map_err(|error| {
-            Error::new(Kind::Failed, "a path that is to change is not UTF-8").because(error)
+            Error::new(Kind::Failed, "what setup changed cannot be remembered").because(error)
         })?;
         disk::replace(&path, &content)
     }
@@ -122,12 +168,12 @@ impl Memory {
         // What was there before the first setup is forgotten where somebody else removed the file.
         let known = self.files.remove(path).filter(|known| before.is_some() || !known.existed);
         let mut known = known.unwrap_or(Edited { existed: before.is_some(), ..Edited::default() });
-        known.made.extend(made);
+        known.made.extend(places(made));
         let (hunks, left) = (change::between(&original, after), fingerprint(after));
         if hunks.is_empty() && known.existed {
             return;
         }
-        self.files.insert(path.to_owned(), Edited { hunks, left, ..known });
+        self.files.insert(Place(path.to_owned()), Edited { hunks, left, ..known });
     }
 
     /// Takes note of a value that is replaced. The first one is the one to give back.
@@ -139,7 +185,7 @@ impl Memory {
 
     /// Forgets a file, and says which directories were made for it, outermost first.
     pub(super) fn forget(&mut self, path: &Path) -> Vec<PathBuf> {
-        self.files.remove(path).map(|edited| edited.made).unwrap_or_default()
+        self.files.remove(path).map(|edited| paths(edited.made)).unwrap_or_default()
     }
 
     pub(super) fn linked(
@@ -150,32 +196,35 @@ impl Memory {
         made: Vec<PathBuf>,
     ) {
         let known = self.links.remove(link);
+        let (before, made) = (before.map(Place), places(made));
         let known = known.unwrap_or(Linked { before, made, ..Linked::default() });
-        self.links.insert(link.to_owned(), Linked { to: to.to_owned(), ..known });
+        let linked = Linked { to: Place(to.to_owned()), ..known };
+        self.links.insert(Place(link.to_owned()), linked);
     }
 
     /// The links of this name that setup made and that still lead where it let them lead, each
     /// with where it led before.
     pub(super) fn links(&self, name: &str) -> Vec<(PathBuf, Option<PathBuf>)> {
-        let links = self.links.iter().filter(|(link, linked)| {
+        let links = self.links.iter().filter(|(Place(link), linked)| {
             link.file_name().is_some_and(|own| own == name)
-                && (cfg!(windows) || link.read_link().is_ok_and(|to| to == linked.to))
+                && (cfg!(windows) || link.read_link().is_ok_and(|to| to == linked.to.0))
         });
-        links.map(|(link, linked)| (link.clone(), linked.before.clone())).collect()
+        let before = |linked: &Linked| linked.before.clone().map(|Place(path)| path);
+        links.map(|(Place(link), linked)| (link.clone(), before(linked))).collect()
     }
 
     pub(super) fn unlinked(&mut self, link: &Path) -> Vec<PathBuf> {
-        self.links.remove(link).map(|linked| linked.made).unwrap_or_default()
+        self.links.remove(link).map(|linked| paths(linked.made)).unwrap_or_default()
     }
 
     /// Takes note of where this program is.
     pub(super) fn used(&mut self, program: &Path) {
-        if !self.programs.iter().any(|known| known == program) {
-            self.programs.push(program.to_owned());
+        if !self.programs.iter().any(|known| known.0 == program) {
+            self.programs.push(Place(program.to_owned()));
         }
     }
 
     pub(super) fn knows(&self, program: &Path) -> bool {
-        self.programs.iter().any(|known| known == program)
+        self.programs.iter().any(|known| known.0 == program)
     }
 }
