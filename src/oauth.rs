@@ -16,6 +16,7 @@ mod http;
 mod identity;
 mod issued;
 mod metadata;
+mod network;
 mod qr;
 mod registration;
 mod relay;
@@ -148,8 +149,8 @@ impl<'a> Oauth<'a> {
         environment: &'a Environment,
         hidden: &'a dyn Fn(&str) -> bool,
     ) -> Self {
-        let guarded = Http::within(Reach::Outside, environment, clock);
-        let http = Http::new(environment, clock);
+        let guarded = Http::within(Reach::Outside, environment, clock, hidden);
+        let http = Http::new(environment, clock, hidden);
         Self { ui, clock, environment, hidden, http, guarded, proven: RefCell::default() }
     }
 

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +20,7 @@ use ureq::{Agent, Timeout};
 use url::{Host, Url};
 
 use super::address::Guard;
+use super::network;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
 
@@ -58,16 +60,18 @@ pub(super) fn is_garbled(error: &ureq::Error) -> bool {
     matches!(error, ureq::Error::Protocol(_))
 }
 
-/// TLS with the certificates of the system, and those of SSL_CERT_FILE, which only some systems'
-/// verifiers read themselves.
+/// TLS with the certificates of the system, those of SSL_CERT_FILE, which only some systems'
+/// verifiers read themselves, and those of more files and directories.
 pub(super) fn tls(
     environment: &Environment,
+    more: &[PathBuf],
 ) -> Result<Arc<ClientConfig>, Box<dyn std::error::Error + Send + Sync>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut extra = Vec::new();
     if let Some(path) = environment.raw("SSL_CERT_FILE") {
         extra = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
     }
+    extra.extend(more.iter().flat_map(|path| network::certificates(path)));
     let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider))?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -230,7 +234,7 @@ impl<'a> Proxies<'a> {
         })
     }
 
-    fn excepts(&self, url: &Url) -> bool {
+    pub(super) fn excepts(&self, url: &Url) -> bool {
         let entries = self.exceptions.split([',', ' ']).filter(|entry| !entry.is_empty());
         entries.into_iter().any(|entry| is_excepted(entry, url))
     }

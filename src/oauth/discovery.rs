@@ -146,7 +146,7 @@ impl Oauth<'_> {
             (true, Some(host)) => Reach::From(host.to_owned()),
             _ => Reach::Outside,
         };
-        let http = Http::within(reach, self.environment, self.clock);
+        let http = Http::within(reach, self.environment, self.clock, self.hidden);
         is_safe(&url).then_some(Home { url, http, inside })
     }
 

@@ -2,8 +2,10 @@
 //! no redirect is followed, plain HTTP is for this machine only, and every answer has a bound in
 //! bytes and seconds.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,7 +23,8 @@ use url::Url;
 use super::Failure;
 use super::address::{self, Guard, Reach};
 use super::answer::cut;
-use super::connection::{self, Proxies};
+use super::connection;
+use super::network::Network;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::error::{Error, Kind};
@@ -45,7 +48,9 @@ pub(super) struct Http<'a> {
     clock: &'a dyn Clock,
     reach: Reach,
     until: Cell<Option<Duration>>,
-    tls: OnceCell<Arc<rustls::ClientConfig>>,
+    network: Network<'a>,
+    /// By the certificates that are trusted beside the system's.
+    tls: RefCell<HashMap<Vec<PathBuf>, Arc<rustls::ClientConfig>>>,
     /// Something of the latest request was on its way when it failed.
     sent: Arc<AtomicBool>,
 }
@@ -159,14 +164,24 @@ impl Answer {
 }
 
 impl<'a> Http<'a> {
-    pub(super) fn new(environment: &'a Environment, clock: &'a dyn Clock) -> Self {
-        Self::within(Reach::Anywhere, environment, clock)
+    pub(super) fn new(
+        environment: &'a Environment,
+        clock: &'a dyn Clock,
+        hidden: &'a dyn Fn(&str) -> bool,
+    ) -> Self {
+        Self::within(Reach::Anywhere, environment, clock, hidden)
     }
 
     /// With a bound on where a stranger's URLs may lead (attack 24 of oauth.md).
-    pub(super) fn within(reach: Reach, environment: &'a Environment, clock: &'a dyn Clock) -> Self {
-        let (tls, until) = (OnceCell::new(), Cell::new(None));
-        Self { environment, reach, clock, tls, until, sent: Arc::default() }
+    pub(super) fn within(
+        reach: Reach,
+        environment: &'a Environment,
+        clock: &'a dyn Clock,
+        hidden: &'a dyn Fn(&str) -> bool,
+    ) -> Self {
+        let (tls, until) = (RefCell::default(), Cell::new(None));
+        let network = Network::new(environment, hidden);
+        Self { environment, reach, clock, network, tls, until, sent: Arc::default() }
     }
 
     /// No request goes on past this time of the monotonic clock; `None`: each has its own bound.
@@ -346,7 +361,7 @@ impl<'a> Http<'a> {
         if is_loopback(url) {
             return Ok(None);
         }
-        Proxies::new(self.environment).way(url).map_err(Unanswered::Unsent)
+        self.network.proxy(url).map_err(Unanswered::Unsent)
     }
 
     fn open(
@@ -362,7 +377,7 @@ impl<'a> Http<'a> {
             Unanswered::Unsent(Error::new(Kind::Configuration, what).because(error))
         };
         let tls = match url.scheme() {
-            "https" => Some(self.tls()?),
+            "https" => Some(self.tls(url)?),
             _ => None,
         };
         let agent = self.agent(tls, proxy, patience);
@@ -433,16 +448,18 @@ impl<'a> Http<'a> {
         connection::agent(config, guard, tls, &self.sent)
     }
 
-    fn tls(&self) -> Result<Arc<rustls::ClientConfig>, Unanswered> {
-        if let Some(tls) = self.tls.get() {
+    fn tls(&self, url: &Url) -> Result<Arc<rustls::ClientConfig>, Unanswered> {
+        let trusted = self.network.authorities(url);
+        if let Some(tls) = self.tls.borrow().get(&trusted) {
             return Ok(Arc::clone(tls));
         }
-        let tls = connection::tls(self.environment).map_err(|error| {
+        let tls = connection::tls(self.environment, &trusted).map_err(|error| {
             let what = "the TLS client cannot be set up";
             let error = Error::new(Kind::Configuration, what).because(error);
             Unanswered::Unsent(error.hint("check SSL_CERT_FILE and the system's certificates"))
         })?;
-        Ok(Arc::clone(self.tls.get_or_init(|| tls)))
+        self.tls.borrow_mut().insert(trusted, Arc::clone(&tls));
+        Ok(tls)
     }
 }
 
@@ -536,8 +553,8 @@ mod tests {
             "ws://auth.example/",
         ] {
             let url = Url::parse(url).unwrap();
-            let outcome =
-                Http::new(&environment, &clock).post(&url, &[("refresh_token", "canary")]);
+            let outcome = Http::new(&environment, &clock, &|_| false)
+                .post(&url, &[("refresh_token", "canary")]);
             let Err(Unanswered::Unsent(error)) = outcome else { panic!("{url}: {outcome:?}") };
             assert_eq!(error.kind, Kind::Configuration, "{url}");
             assert!(error.what.ends_with("is neither https nor on this machine"), "{url}");
@@ -552,7 +569,7 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let url = format!("http://localhost:{}/", socket.local_addr().unwrap().port());
         let (environment, clock) = (Environment::default(), System::start());
-        let guarded = Http::within(Reach::Outside, &environment, &clock);
+        let guarded = Http::within(Reach::Outside, &environment, &clock, &|_| false);
         // As if its text had told nothing.
         let url = Url::parse(&url).unwrap();
         let refused =
@@ -565,7 +582,9 @@ mod tests {
         socket.set_nonblocking(false).unwrap();
         std::thread::scope(|scope| {
             let asked = scope.spawn(|| {
-                Http::new(&Environment::default(), &System::start()).get(&url, None, &[]).map(drop)
+                Http::new(&Environment::default(), &System::start(), &|_| false)
+                    .get(&url, None, &[])
+                    .map(drop)
             });
             // Somebody would have been there, and hangs up.
             drop(socket.accept().unwrap());

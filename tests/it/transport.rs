@@ -222,3 +222,86 @@ fn slow_attack_25_every_exchange_ends_within_thirty_seconds() {
     }
     assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
 }
+
+/// What git or another tool of the person's is told about proxies and certificates counts here too,
+/// and git itself comes through by it.
+#[test]
+fn proxies_and_certificates_of_other_tools_count() {
+    let own = format!("https://{NAME}/");
+    for (git, variables, through) in [
+        ("[http]\n\tproxy = @P\n\tsslCAInfo = @C\n", &[][..], true),
+        ("[http \"@O\"]\n\tproxy = @P\n\tsslCAInfo = ~/ca.pem\n", &[], true),
+        ("[http]\n\tproxy = @P\n\tsslCAPath = @D\n", &[], true),
+        ("[http]\n\tproxy = @P\n", &[("GIT_SSL_CAINFO", "@C")], true),
+        ("", &[("HTTPS_PROXY", "@P"), ("REQUESTS_CA_BUNDLE", "@C")], true),
+        ("", &[("HTTPS_PROXY", "@P"), ("CURL_CA_BUNDLE", "@C")], true),
+        ("", &[("HTTPS_PROXY", "@P"), ("NODE_EXTRA_CA_CERTS", "@C")], true),
+        ("", &[("HTTPS_PROXY", "@P"), ("SSL_CERT_DIR", "@D")], true),
+        // git's own setting comes before the environment's, and can say that there is none.
+        (
+            "[http]\n\tproxy = @P\n",
+            &[("HTTPS_PROXY", "http://127.0.0.1:9"), ("SSL_CERT_FILE", "@C")],
+            true,
+        ),
+        ("[http]\n\tproxy =\n", &[("HTTPS_PROXY", "@P"), ("SSL_CERT_FILE", "@C")], false),
+        ("[http]\n\tproxy = @P\n", &[("NO_PROXY", NAME), ("SSL_CERT_FILE", "@C")], false),
+        ("[http \"https://other.example/\"]\n\tproxy = @P\n", &[("SSL_CERT_FILE", "@C")], false),
+    ] {
+        let secured = Secured::start(NAME);
+        let proxy = ConnectProxy::start(secured.front.address());
+        let pem = secured.authority.pem();
+        let sandbox = &secured.scene.sandbox;
+        let file = sandbox.write("trusted/ca.pem", pem.as_bytes(), 0o644);
+        sandbox.write("home/ca.pem", pem.as_bytes(), 0o644);
+        let directory = file.parent().expect("it has one").display().to_string();
+        let fill = |text: &str| {
+            text.replace("@P", &proxy.url())
+                .replace("@D", &directory)
+                .replace("@C", &file.display().to_string())
+                .replace("@O", &own)
+        };
+        sandbox.git_config(&fill(git));
+        for (name, value) in variables {
+            sandbox.env(name, fill(value));
+        }
+        secured.verification();
+        let finished = secured.scene.get().run();
+        assert_eq!(finished.status, if through { 0 } else { 5 }, "{git} {variables:?} {finished}");
+        assert_eq!(!proxy.asked().is_empty(), through, "{git} {variables:?}");
+        assert!(proxy.asked().iter().all(|line| line.starts_with(&format!("CONNECT {NAME}:443"))));
+        let whole = git.contains("ssl") && !git.contains("sslCAPath");
+        if whole {
+            let before = proxy.asked().len();
+            sandbox.git(&["ls-remote", &format!("{own}x.git")]).run();
+            assert!(proxy.asked().len() > before, "{git}: git does not come through");
+            assert_eq!(secured.scene.authority.journal().at_path("/x.git/info/refs").len(), 1);
+        }
+    }
+}
+
+/// A repository's own file has no say, unless git itself asks from there.
+#[test]
+fn a_strangers_folder_names_no_proxy() {
+    let secured = Secured::start(NAME);
+    let proxy = ConnectProxy::start(secured.front.address());
+    let sandbox = &secured.trust().scene.sandbox;
+    sandbox.git(&["init", "-q", "."]).run().assert_status(0);
+    sandbox.git(&["config", "http.proxy", &proxy.url()]).run().assert_status(0);
+    secured.scene.get().run().assert_status(5);
+    assert_eq!(proxy.asked(), [""; 0]);
+    secured.verification();
+    let root = sandbox.work().join(".git");
+    let asked = secured.scene.get().env("GIT_DIR", &root).run();
+    asked.assert_status(0);
+    assert!(!proxy.asked().is_empty());
+}
+
+#[test]
+fn what_git_calls_a_proxy_and_is_none_is_said_without_its_password() {
+    let secured = Secured::start(NAME);
+    let sandbox = &secured.trust().scene.sandbox;
+    sandbox.git_config("[http]\n\tproxy = gopher://user:s3cr3t@h\n");
+    let refused = secured.scene.get().env("VALETKEY_LOG", "debug").run();
+    refused.assert_status(78).assert_stderr_has("git's http.proxy is no URL of a proxy");
+    assert!(!refused.stderr_text().contains("s3cr3t"), "{refused}");
+}
