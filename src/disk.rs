@@ -653,6 +653,22 @@ mod tests {
         assert_eq!(victim.metadata().unwrap().permissions().mode() & 0o777, 0o640);
     }
 
+    /// Only root can make such a directory, and only root could write there.
+    #[test]
+    fn nothing_is_rewritten_in_a_directory_of_another_user() {
+        let directory = tempfile::tempdir().unwrap();
+        if own_user() != 0 {
+            return;
+        }
+        std::os::unix::fs::chown(directory.path(), Some(4242), None).unwrap();
+        for below in ["file", "not/there/file"] {
+            let error = rewrite(&directory.path().join(below), b"new").unwrap_err();
+            assert_eq!(error.kind, Kind::Storage);
+            assert!(error.what.contains("another user"), "{}", error.what);
+        }
+        assert_eq!(entries(directory.path()).unwrap().len(), 0);
+    }
+
     #[test]
     fn a_directory_that_others_can_enter_is_refused() {
         let (directory, path) = file(0o600);

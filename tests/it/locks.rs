@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::kill::{KILLED, strace_works};
-use crate::lab::{Finished, Gate, Run, Step};
+use crate::lab::{Finished, Gate, Run, Started, Step};
 use crate::planted;
 use crate::scene::{Scene, program, value};
 
@@ -35,6 +35,15 @@ fn stand_ins(scene: &Scene) -> Vec<PathBuf> {
     found.retain(|path| path.extension().is_none_or(|extension| extension != "lock"));
     found.sort();
     found
+}
+
+/// Whether a program is still there after some time: one that does not wait ends sooner.
+fn waits(started: &Started) -> bool {
+    let soon = std::time::Instant::now() + std::time::Duration::from_secs(1);
+    while std::time::Instant::now() < soon && started.is_running() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    started.is_running()
 }
 
 /// The lock of alice's session.
@@ -123,6 +132,7 @@ fn a_holder_that_lives_keeps_its_lock_and_a_dead_one_loses_it() {
     rustix::process::kill_process(process, Signal::STOP).expect("it lives");
     let second = without_locks(&scene).start();
     let spent = |scene: &Scene| scene.authority.asked_for("refresh_token");
+    assert!(waits(&second), "it took the lock of a process that lives");
     assert_eq!(spent(&scene), 1);
     rustix::process::kill_process(process, Signal::CONT).expect("it lives");
     gate.open();
@@ -220,12 +230,7 @@ fn a_lock_of_another_machine_is_believed() {
         let get = without_locks(&scene).start();
         if lives {
             // It waits until the other one lets go.
-            let mut looked = 0;
-            while looked < 50 && get.is_running() {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-                looked += 1;
-            }
-            assert!(get.is_running(), "{what}: it was not waited for");
+            assert!(waits(&get), "{what}: it was not waited for");
             assert_eq!(scene.authority.asked_for("refresh_token"), before, "{what}");
             std::fs::remove_file(&path).expect("it is still there");
         }
