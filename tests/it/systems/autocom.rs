@@ -434,22 +434,20 @@ fn a_sign_out_is_for_one_environment_and_keeps_preferences() {
 fn credentials_that_end_soon_are_told_and_not_handed_out() {
     let stage = Stage::new();
     let api = stage.production.api();
-    stage.production.turn(|knobs| (knobs.with_refresh, knobs.expires_in) = (false, 25));
+    stage.production.turn(|knobs| (knobs.with_refresh, knobs.expires_in) = (false, 3600));
     stage.login(&stage.production, &[]).assert_status(0);
+    crate::scene::age(&stage.sandbox, 3575);
     let whoami = stage.run(&["whoami", &api]);
     whoami.assert_status(0).assert_stderr_has(
         "warning: the credentials of alice@autocom.example at production expire in 2",
     );
     for _ in 0..2 {
-        let home = stage.production.origin();
         let call = stage.run(&["header", &api]);
-        let text = format!(
-            "error: the credentials for {home} have expired\nhint: valetkey login {home}\n"
-        );
+        let text =
+            format!("error: the credentials for {api} have expired\nhint: valetkey login {api}\n");
         call.assert(4, "", &text);
     }
     assert_eq!(stage.records(), 1);
-    stage.production.turn(|knobs| knobs.expires_in = 3600);
     stage.login(&stage.production, &[]).assert_status(0);
     stage.run(&["header", &api]).assert_status(0);
 }

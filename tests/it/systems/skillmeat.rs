@@ -118,14 +118,16 @@ fn s67_timeout_ends_at_the_life_of_the_code() {
 #[test]
 fn s68_s69_tokens_are_renewed_while_the_issuer_lets_them() {
     let scene = Scene::new();
-    scene.site.turn(|knobs| knobs.lifetime = 30);
+    scene.site.turn(|knobs| knobs.lifetime = 3600);
     scene.sign_in().assert_status(0);
     let before = scene.asked("/oauth/token");
+    crate::scene::age(&scene.sandbox, 3570);
     assert_eq!(scene.list_skills(), 200);
     assert_eq!(scene.asked("/oauth/token"), before + 1, "within a minute of its end");
     scene.valetkey("login", &[]).run().assert_status(0).assert_stderr_has("already signed in");
     assert_eq!(scene.asked("/oauth/device"), 1);
     scene.site.end_sessions();
+    crate::scene::age(&scene.sandbox, 3600);
     let finished = scene.valetkey("token", &[]).run();
     finished.assert_status(2).assert_stderr_has("not signed in to");
     finished.assert_stderr_has(&format!("hint: valetkey login {}", scene.site.origin()));

@@ -190,7 +190,7 @@ fn s18_s20_a_token_that_ended_is_noticed() {
     assert_ne!(scene.clone("two").status, 0);
     let finished = scene.clone("two");
     assert_ne!(finished.status, 0);
-    finished.assert_stderr_has(&format!("hint: valetkey login {}", scene.site.origin()));
+    finished.assert_stderr_has(&format!("hint: valetkey login {}", scene.git.origin()));
     let browser = scene.browser(Person::Approves);
     scene.clone("three").assert_status(0);
     assert_eq!(browser.opened().len(), 1);
